@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Results of the data path. absl::Status cannot carry an errno through (EIO,
+// ENOTEMPTY and EISDIR all collapse), and a file system must answer exactly
+// what the leg's file system answered; so the data path speaks Errno, and only
+// set-up and control speak absl::Status.
+#pragma once
+
+#include <cerrno>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace mirrorfs {
+
+// An errno value; 0 is success. Never negative.
+class [[nodiscard]] Errno {
+ public:
+  constexpr Errno() = default;
+  constexpr explicit Errno(int value) : value_(value) {}
+  static Errno Last() { return Errno(errno); }
+
+  constexpr bool ok() const { return value_ == 0; }
+  constexpr int value() const { return value_; }
+  friend constexpr bool operator==(Errno a, Errno b) = default;
+
+ private:
+  int value_ = 0;
+};
+
+inline constexpr Errno kOk{};
+
+// The result of a system call that answers -1 and errno.
+inline Errno FromSyscall(long result) {
+  return result < 0 ? Errno::Last() : kOk;
+}
+
+// A value or the errno that kept us from having one.
+template <typename T>
+class [[nodiscard]] ErrnoOr {
+ public:
+  ErrnoOr(T value) : value_(std::move(value)) {}
+  ErrnoOr(Errno error) : error_(error) {}
+
+  bool ok() const { return error_.ok(); }
+  Errno error() const { return error_; }
+  T& operator*() { return *value_; }
+  const T& operator*() const { return *value_; }
+  T* operator->() { return &*value_; }
+  const T* operator->() const { return &*value_; }
+
+ private:
+  std::optional<T> value_;
+  Errno error_;
+};
+
+// "Input/output error" and the like, thread-safe.
+std::string ErrnoText(Errno error);
+
+// The only bridge from the data path to the control path: "OBJECT: TEXT".
+absl::Status ToStatus(Errno error, absl::string_view object);
+
+}  // namespace mirrorfs

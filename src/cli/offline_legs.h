@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Legs of one mirror that no daemon serves, for the commands that work on legs
+// themselves.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "leg/label.h"
+
+namespace mirrorfs {
+
+// The labels of the legs at `paths`, which belong to one mirror. Fails with
+// NotFound when one is no leg, FailedPrecondition when the mirror is mounted,
+// and InvalidArgument when they do not belong together.
+absl::StatusOr<std::vector<Label>> OpenOffline(
+    const std::vector<std::string>& paths);
+
+// The exit code for a failure of OpenOffline.
+int OfflineExitCode(const absl::Status& status);
+
+}  // namespace mirrorfs

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "cli/commands.h"
+#include "cli/exit_code.h"
+#include "cli/offline_legs.h"
+#include "cli/output.h"
+#include "cli/text.h"
+#include "leg/new_mirror.h"
+
+namespace mirrorfs {
+namespace {
+
+struct ResolveArgs {
+  std::vector<std::string> legs;
+  std::string keep;
+  bool dry_run = false;
+  bool json = false;
+};
+
+int RunResolve(const ResolveArgs& args) {
+  const absl::StatusOr<std::vector<Label>> labels = OpenOffline(args.legs);
+  if (!labels.ok()) {
+    PrintError(labels.status());
+    return OfflineExitCode(labels.status());
+  }
+  if (!args.dry_run) {
+    const absl::Status resolved = ResolveConflict(args.legs, args.keep);
+    if (!resolved.ok()) {
+      PrintError(resolved);
+      return kExitUsage;
+    }
+  }
+  if (args.json) {
+    PrintJson({{"name", labels->front().mirror_name},
+               {"uuid", labels->front().mirror_uuid},
+               {"kept", args.keep},
+               {"dry_run", args.dry_run}});
+    return kExitHealthy;
+  }
+  std::cout << Printable(args.keep) << (args.dry_run ? " would stay" : " stays")
+            << " as it is; the other legs are made equal to it at the next "
+               "mount\n";
+  return kExitHealthy;
+}
+
+}  // namespace
+
+void AddResolveCommand(CLI::App& app, int* exit_code) {
+  auto* command = app.add_subcommand(
+      "resolve", "End a conflict: keep one leg's changes, give up the others'");
+  auto args = std::make_shared<ResolveArgs>();
+  command->add_option("LEG", args->legs, "all legs that are there")->required();
+  command->add_option("--keep", args->keep, "the leg that stays as it is")
+      ->required();
+  command->add_flag("-n,--dry-run", args->dry_run, "check the legs only");
+  command->add_flag("--json", args->json, "print JSON");
+  command->callback([args, exit_code] { *exit_code = RunResolve(*args); });
+}
+
+}  // namespace mirrorfs

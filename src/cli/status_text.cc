@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "cli/status_text.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/units.h"
+#include "cli/text.h"
+
+namespace mirrorfs {
+namespace {
+
+// `leg "b"` or `legs "b", "c"` of the legs in `state`, and which verb fits.
+struct LegsInState {
+  std::string subject;
+  bool several = false;
+};
+
+LegsInState InState(const MirrorStatus& mirror, absl::string_view state) {
+  std::vector<std::string> names;
+  for (const LegStatus& leg : mirror.legs) {
+    if (leg.state == state) {
+      names.push_back(absl::StrCat("\"", Printable(leg.name), "\""));
+    }
+  }
+  if (names.empty()) return {};
+  return {absl::StrCat(names.size() > 1 ? "legs " : "leg ",
+                       absl::StrJoin(names, ", ")),
+          names.size() > 1};
+}
+
+struct StateAdvice {
+  const char* state;
+  const char* is;   // after the name of one leg
+  const char* are;  // after the names of several
+  const char* action;
+};
+
+// The worst first: only one is given.
+constexpr StateAdvice kStateAdvice[] = {
+    {"failed", "failed", "failed",
+     "see to the disk and mount again; what was missed is copied then"},
+    {"missing", "is missing", "are missing",
+     "bring it back and mount again; what was missed is copied then"},
+    {"offline", "is offline", "are offline",
+     "mount again with it; what was missed is copied then"},
+    {"stale", "is out of date", "are out of date", "none needed"},
+    {"resync", "is catching up", "are catching up", "none needed"},
+};
+
+std::string SafeOn(const MirrorStatus& mirror) {
+  return absl::StrCat("writes are safe on ",
+                      Count(mirror.InSyncLegs(), "leg", "legs"));
+}
+
+std::string LogText(const MirrorStatus& mirror) {
+  const LogStatus& log = mirror.log;
+  std::string text = Printable(log.type);
+  if (!log.location.empty()) {
+    absl::StrAppend(&text,
+                    absl::StartsWith(log.location, "leg ") ? " on " : " in ",
+                    Printable(log.location));
+  }
+  absl::StrAppend(&text, ", region ", FormatSize(mirror.region_bytes), ", ",
+                  Count(log.dirty_regions, "dirty region", "dirty regions"));
+  if (log.dirty_objects > 0) {
+    absl::StrAppend(&text, " in ", Count(log.dirty_objects, "file", "files"));
+  }
+  if (log.dirty_directories > 0) {
+    absl::StrAppend(
+        &text, ", ",
+        Count(log.dirty_directories, "dirty directory", "dirty directories"));
+  }
+  if (!log.state.empty() && log.state != "ok") {
+    absl::StrAppend(&text, "; state: ", Printable(log.state));
+  }
+  return text;
+}
+
+// What does not fit a column: progress and peculiarities.
+std::string Remark(const LegStatus& leg) {
+  std::vector<std::string> parts;
+  if (leg.write_mostly) parts.push_back("write-mostly");
+  if (leg.state == "resync" && leg.total_bytes > 0) {
+    parts.push_back(absl::StrFormat(
+        "%.1f%%",
+        100.0 * std::min(leg.done_bytes, leg.total_bytes) / leg.total_bytes));
+  }
+  if (leg.state == "resync" && leg.bytes_per_second > 0) {
+    parts.push_back(absl::StrFormat("%.0f MB/s", leg.bytes_per_second / 1e6));
+  }
+  if (leg.state == "resync" && leg.eta_seconds > 0) {
+    parts.push_back(absl::StrCat(
+        "~", RoughDuration(absl::Seconds(leg.eta_seconds)), " left"));
+  }
+  if (leg.dirty_bytes == 0 && leg.dirty_regions > 0) {
+    parts.push_back(Count(leg.dirty_regions, "region", "regions"));
+  }
+  return absl::StrJoin(parts, "  ");
+}
+
+std::string LegTable(const MirrorStatus& mirror) {
+  std::vector<std::vector<std::string>> rows = {
+      {"LEG", "PATH", "STATE", "FREE", "READ", "WRITE", "CKSUM", "DIRTY", ""}};
+  for (const LegStatus& leg : mirror.legs) {
+    rows.push_back({absl::StrCat(Printable(leg.name), leg.primary ? " *" : ""),
+                    Printable(leg.path), Printable(leg.state),
+                    leg.free_known ? FormatSize(leg.free_bytes) : "-",
+                    absl::StrCat(leg.read_errors),
+                    absl::StrCat(leg.write_errors),
+                    absl::StrCat(leg.checksum_errors),
+                    FormatSize(leg.dirty_bytes), Remark(leg)});
+  }
+  return AlignColumns(rows, "llllrrrrl", "  ");
+}
+
+std::string ScrubText(const ScrubStatus& scrub) {
+  return absl::StrCat("  scrub: ", Printable(scrub.state), ", ", scrub.repaired,
+                      " repaired, ",
+                      Count(scrub.mismatches, "mismatch", "mismatches"), "\n");
+}
+
+std::string ErrorsText(const MirrorStatus& mirror) {
+  std::vector<std::string> parts;
+  for (const LegStatus& leg : mirror.legs) {
+    const uint64_t errors =
+        leg.read_errors + leg.write_errors + leg.checksum_errors;
+    if (errors == 0) continue;
+    parts.push_back(
+        absl::StrCat(errors, " on leg \"", Printable(leg.name), "\""));
+  }
+  return parts.empty() ? "no known data errors" : absl::StrJoin(parts, ", ");
+}
+
+}  // namespace
+
+Advice AdviceFor(const MirrorStatus& mirror) {
+  if (mirror.state == "conflict") {
+    return {"legs were changed without each other.",
+            "unmount, then `mirrorfs resolve --keep LEG LEG...` keeps one "
+            "leg's changes."};
+  }
+  for (const StateAdvice& advice : kStateAdvice) {
+    const LegsInState legs = InState(mirror, advice.state);
+    if (legs.subject.empty()) continue;
+    return {absl::StrCat(legs.subject, " ",
+                         legs.several ? advice.are : advice.is, "."),
+            absl::StrCat(advice.action, "; ", SafeOn(mirror), ".")};
+  }
+  if (mirror.HasErrors()) {
+    return {"errors were recorded.",
+            "none needed; another leg answered. Watch the disk."};
+  }
+  return {};
+}
+
+std::string StatusText(const MirrorStatus& mirror) {
+  const Advice advice = AdviceFor(mirror);
+  std::string text = absl::StrCat(
+      Printable(mirror.name), "   ", Printable(mirror.mountpoint), "   ",
+      absl::AsciiStrToUpper(Printable(mirror.state)), "  ", mirror.InSyncLegs(),
+      " of ", Count(mirror.legs.size(), "leg", "legs"), " in sync\n");
+  if (!advice.status.empty()) {
+    absl::StrAppend(&text, "  status: ", advice.status, "\n");
+    absl::StrAppend(&text, "  action: ", advice.action, "\n");
+  }
+  absl::StrAppend(&text, "  log:    ", LogText(mirror), "\n\n",
+                  LegTable(mirror), "  (* primary)\n");
+  if (!mirror.scrub.state.empty() && mirror.scrub.state != "idle") {
+    absl::StrAppend(&text, ScrubText(mirror.scrub));
+  }
+  absl::StrAppend(&text, "errors: ", ErrorsText(mirror), "\n");
+  return text;
+}
+
+}  // namespace mirrorfs

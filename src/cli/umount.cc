@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// umount(8) returns before the daemon has written what it still holds. This
+// returns after it: the legs may be taken away then.
+#include <poll.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/errno.h"
+#include "base/fd.h"
+#include "base/units.h"
+#include "cli/commands.h"
+#include "cli/exit_code.h"
+#include "cli/mirror_lookup.h"
+#include "cli/mount_table.h"
+#include "cli/output.h"
+#include "cli/text.h"
+
+namespace mirrorfs {
+namespace {
+
+struct UmountArgs {
+  std::string what;
+  std::string timeout;
+  bool json = false;
+};
+
+UniqueFd OpenProcess(pid_t pid) {
+  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+}
+
+// False when the process lives on at `deadline`.
+bool WaitForEnd(const UniqueFd& process, absl::Time deadline) {
+  for (;;) {
+    const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
+    pollfd wait = {process.get(), POLLIN, 0};
+    const int ready = poll(
+        &wait, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 0, 60'000)));
+    if (ready > 0) return true;
+    if (absl::Now() >= deadline) return false;
+  }
+}
+
+absl::Status Unmount(const std::string& mount_point) {
+  if (umount2(mount_point.c_str(), UMOUNT_NOFOLLOW) == 0) {
+    return absl::OkStatus();
+  }
+  const Errno error = Errno::Last();
+  if (error == Errno(EBUSY)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(mount_point, ": is in use; `fuser -vm ", mount_point,
+                     "` shows by whom"));
+  }
+  return ToStatus(error, mount_point);
+}
+
+// Takes a mirror's mount away, if it is there: somebody may have unmounted
+// already and the daemon is about to end.
+absl::Status UnmountIfMounted(const std::string& mount_point) {
+  const std::vector<MountEntry> table = ReadMountTable();
+  const MountEntry* entry = FindMount(table, mount_point);
+  if (entry == nullptr) return absl::OkStatus();
+  if (!IsMirrorMount(*entry)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(mount_point, ": a ", entry->type, " is mounted over it"));
+  }
+  const std::string device = entry->device;
+  const absl::Status status = Unmount(mount_point);
+  if (!status.ok()) return status;
+  // A daemon lives as long as any mount of its file system.
+  for (const MountEntry& other : ReadMountTable()) {
+    if (other.device == device && IsMirrorMount(other)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("unmounted from ", mount_point, " but still mounted at ",
+                       other.mount_point, "; the daemon goes on"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+int Done(const UmountArgs& args, const std::string& mount_point,
+         absl::string_view daemon) {
+  if (args.json) {
+    PrintJson({{"mountpoint", mount_point}, {"daemon", std::string(daemon)}});
+  } else {
+    std::cout << "unmounted " << Printable(mount_point) << "; the daemon "
+              << daemon << "\n";
+  }
+  return kExitHealthy;
+}
+
+int Fail(absl::string_view message) {
+  PrintError(message);
+  return kExitUsage;
+}
+
+int UmountLiving(const UmountArgs& args, const MountedMirror& mirror,
+                 absl::Time deadline) {
+  const std::string& mount_point = mirror.status.mountpoint;
+  // Before the end, so that its number cannot be another process's yet.
+  const UniqueFd process = OpenProcess(mirror.status.pid);
+  if (!process.valid() && Errno::Last() != Errno(ESRCH)) {
+    return Fail(absl::StrCat("process ", mirror.status.pid, ": ",
+                             ErrnoText(Errno::Last())));
+  }
+  const absl::Status unmounted = UnmountIfMounted(mount_point);
+  if (!unmounted.ok()) return Fail(unmounted.message());
+  if (process.valid() && !WaitForEnd(process, deadline)) {
+    return Fail(absl::StrCat("unmounted ", mount_point, " but its daemon (pid ",
+                             mirror.status.pid, ") still works after ",
+                             args.timeout));
+  }
+  // An orderly end takes the control socket along; see ControlServer::Stop.
+  struct stat st;
+  if (lstat(mirror.socket.c_str(), &st) == 0) {
+    return Fail(absl::StrCat(
+        "unmounted ", mount_point, " but its daemon (pid ", mirror.status.pid,
+        ") did not end in order; the next mount recovers"));
+  }
+  return Done(args, mount_point, "ended in order");
+}
+
+// A mount in the table whose daemon cannot be asked, mostly because it was
+// killed.
+int UmountSilent(const UmountArgs& args, const absl::Status& not_found) {
+  const std::vector<MountEntry> table = ReadMountTable();
+  for (const std::string& mount_point :
+       {AbsolutePath(args.what), PathWithRealParent(args.what)}) {
+    const MountEntry* entry = FindMount(table, mount_point);
+    if (entry == nullptr || !IsMirrorMount(*entry)) continue;
+    struct stat st;
+    const bool dead = stat(mount_point.c_str(), &st) != 0 && errno == ENOTCONN;
+    const absl::Status unmounted = UnmountIfMounted(mount_point);
+    if (!unmounted.ok()) return Fail(unmounted.message());
+    if (dead) return Done(args, mount_point, "was gone already");
+    return Fail(absl::StrCat(
+        "unmounted ", mount_point, " but its daemon could not be asked (",
+        not_found.message(), "); see with ps when it has ended"));
+  }
+  PrintError(not_found);
+  return kExitNotMounted;
+}
+
+int RunUmount(const UmountArgs& args) {
+  absl::Time deadline = absl::InfiniteFuture();
+  if (!args.timeout.empty()) {
+    const absl::StatusOr<absl::Duration> timeout = ParseDuration(args.timeout);
+    if (!timeout.ok()) {
+      return Fail(absl::StrCat("--timeout: ", timeout.status().message()));
+    }
+    deadline = absl::Now() + *timeout;
+  }
+  const absl::StatusOr<MountedMirror> mirror = FindMirror(args.what);
+  if (mirror.ok()) return UmountLiving(args, *mirror, deadline);
+  if (absl::IsNotFound(mirror.status())) {
+    return UmountSilent(args, mirror.status());
+  }
+  return Fail(mirror.status().message());
+}
+
+}  // namespace
+
+void AddUmountCommand(CLI::App& app, int* exit_code) {
+  auto* command = app.add_subcommand(
+      "umount", "Unmount a mirror and wait until its daemon has ended");
+  auto args = std::make_shared<UmountArgs>();
+  command->add_option("MIRROR", args->what, "mount point, name, uuid or a leg")
+      ->required();
+  command->add_option("--timeout", args->timeout,
+                      "wait no longer than this for the daemon [for ever]");
+  command->add_flag("--json", args->json, "print JSON");
+  command->callback([args, exit_code] { *exit_code = RunUmount(*args); });
+}
+
+}  // namespace mirrorfs

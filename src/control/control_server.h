@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The daemon's end of the control socket; docs/control-protocol.md is what is
+// spoken on it. One JSON line in, one JSON line out.
+//
+// Each connection has a thread of its own, so that a client that is slow,
+// stuck or half gone costs nobody an answer, and each has deadlines, so that
+// it goes away in the end.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/fd.h"
+#include "nlohmann/json.hpp"
+
+namespace mirrorfs {
+
+// The two forms of an answer.
+nlohmann::json OkAnswer();
+nlohmann::json OkAnswer(nlohmann::json result);
+nlohmann::json ErrorAnswer(absl::string_view one_line);
+
+struct ControlLimits {
+  int connections_max = 32;
+  size_t request_bytes_max = size_t{1} << 20;
+  int idle_ms = 60'000;      // nothing was asked for that long
+  int transfer_ms = 10'000;  // a request or an answer takes that long
+};
+
+class ControlServer {
+ public:
+  // Answers one request, which is always an object. Called from several
+  // threads at once; must answer in bounded time whatever the legs do, since
+  // Stop waits for it.
+  using Handler = std::function<nlohmann::json(const nlohmann::json& request)>;
+
+  // Listens at `path` (mode 0600; its directory is made if need be) and
+  // answers from then on. The file that a killed daemon left is replaced;
+  // AlreadyExists when a living one answers there. Starts threads: call it
+  // after any fork.
+  static absl::StatusOr<std::unique_ptr<ControlServer>> Start(
+      const std::string& path, Handler handler, ControlLimits limits = {});
+
+  ControlServer(const ControlServer&) = delete;
+  ControlServer& operator=(const ControlServer&) = delete;
+  ~ControlServer();
+
+  // Removes the socket's file, ends all connections, waits for the threads.
+  // Stop it last: clients take a file that is still there after the daemon's
+  // end as the sign of a crash. May be called twice, from one thread.
+  void Stop();
+
+ private:
+  struct Connection {
+    UniqueFd fd;
+    std::thread thread;
+    std::atomic<bool> done{false};
+  };
+
+  ControlServer(std::string path, Handler handler, ControlLimits limits);
+
+  absl::Status Listen();
+  absl::Status Bind();
+  void RemoveOwnFile();
+  void AcceptLoop();
+  void Welcome(UniqueFd fd);
+  void JoinFinished();
+  void Serve(int fd);
+  bool AnswerLines(int fd, std::string* received, bool at_end);
+  std::string AnswerLine(absl::string_view line);
+
+  const std::string path_;
+  const Handler handler_;
+  const ControlLimits limits_;
+  UniqueFd stop_event_;
+  UniqueFd listener_;
+  // Which file is ours, since another daemon may have replaced it.
+  bool bound_ = false;
+  dev_t file_dev_ = 0;
+  ino_t file_ino_ = 0;
+  std::list<Connection> connections_;  // the accept thread's
+  std::thread accept_thread_;
+};
+
+}  // namespace mirrorfs

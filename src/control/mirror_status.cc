@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "control/mirror_status.h"
+
+#include <unistd.h>
+
+#include "absl/strings/match.h"
+
+namespace mirrorfs {
+namespace {
+
+using Json = nlohmann::json;
+
+// Bytes of content that the records of `leg` stand for. A file's tail is what
+// the file is long now.
+uint64_t DirtyBytes(Mirror& mirror, LegSet leg) {
+  uint64_t bytes = 0;
+  const uint64_t region_bytes = mirror.log().GetRegionSize();
+  mirror.log().ForEach([&](const RegionKey& key, const RegionRecord& record) {
+    if ((record.missing & leg).empty()) return;
+    if (key.kind == RegionKind::kData && key.index != kSizeGuardIndex) {
+      bytes += region_bytes;
+    } else if (record.tail_from != kNoTail) {
+      const ErrnoOr<struct stat> st = mirror.primary().Stat(key.path);
+      const uint64_t from = record.tail_from * region_bytes;
+      if (st.ok() && static_cast<uint64_t>(st->st_size) > from) {
+        bytes += st->st_size - from;
+      }
+    }
+  });
+  return bytes;
+}
+
+const char* StateOf(Mirror& mirror, LegSlot slot, uint64_t regions) {
+  if (!mirror.present().has(slot)) return "missing";
+  const bool member = mirror.membership().in_sync().has(slot);
+  return member && regions == 0 ? "in-sync" : "resync";
+}
+
+Json DescribeLeg(Mirror& mirror, const LabelMember& member,
+                 const HealProgress& progress, const MirrorFacts& facts) {
+  const LegSlot slot = member.slot;
+  const LegSet leg = LegSet::Of(slot);
+  const DirtyLog::SyncCount count = mirror.log().GetSyncCount(leg);
+  const uint64_t bytes = count.regions == 0 ? 0 : DirtyBytes(mirror, leg);
+  Json json = {
+      {"name", member.name},
+      {"uuid", member.uuid},
+      {"path", facts.leg_paths[slot]},
+      {"state", StateOf(mirror, slot, count.regions)},
+      {"primary", slot == mirror.primary_slot()},
+      {"errors", {{"read", 0}, {"write", 0}, {"checksum", 0}}},
+      {"dirty",
+       {{"bytes", bytes},
+        {"regions", count.regions},
+        {"files", count.files},
+        {"directories", count.directories}}},
+      {"resync",
+       {{"done_bytes", progress.copied_bytes.load()},
+        {"compared_bytes", progress.compared_bytes.load()},
+        {"total_bytes", progress.compared_bytes.load() + bytes},
+        {"rate", 0},
+        {"eta_s", 0}}}};
+  if (mirror.present().has(slot)) {
+    const ErrnoOr<struct statvfs> st = mirror.legs()[slot]->Statvfs();
+    if (st.ok()) json["free_bytes"] = st->f_bavail * st->f_frsize;
+  }
+  return json;
+}
+
+std::string MirrorState(const Json& legs) {
+  bool missing = false;
+  bool resync = false;
+  for (const Json& leg : legs) {
+    missing |= leg["state"] == "missing";
+    resync |= leg["state"] == "resync";
+  }
+  return missing ? "degraded" : resync ? "resyncing" : "healthy";
+}
+
+Json DescribeLog(Mirror& mirror, const Label& label) {
+  const DirtyLog::SyncCount count = mirror.log().GetSyncCount(mirror.all());
+  const std::string status =
+      mirror.log().Status(DirtyLog::StatusKind::kInfo);
+  std::string location;
+  if (label.log.type == "disk") {
+    const LabelMember* leg = label.FindMember(label.log.leg_uuid);
+    location = leg == nullptr ? label.log.dir : leg->name;
+  }
+  return {{"type", label.log.type},
+          {"state", absl::EndsWith(status, " D") ? "failed" : "ok"},
+          {"status", status},
+          {"dirty_regions", count.regions + count.dirty},
+          {"dirty_objects", count.files + count.directories},
+          {"location", location}};
+}
+
+}  // namespace
+
+Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
+                    const MirrorFacts& facts) {
+  const Label label = mirror.membership().label();
+  Json legs = Json::array();
+  for (const LabelMember& member : label.members) {
+    legs.push_back(DescribeLeg(mirror, member, progress, facts));
+  }
+  return {{"name", label.mirror_name},
+          {"uuid", label.mirror_uuid},
+          {"mountpoint", facts.mount_point},
+          {"state", MirrorState(legs)},
+          {"read_only", facts.read_only},
+          {"generation", label.generation.number},
+          {"primary", mirror.primary().name()},
+          {"region_size", label.region_bytes},
+          {"pid", getpid()},
+          {"log", DescribeLog(mirror, label)},
+          {"legs", legs},
+          {"scrub", {{"state", "idle"}, {"mismatches", 0}, {"repaired", 0}}}};
+}
+
+Json DescribeDirtyRegions(Mirror& mirror) {
+  const Label label = mirror.membership().label();
+  const uint64_t region_bytes = mirror.log().GetRegionSize();
+  Json regions = Json::array();
+  mirror.log().ForEach([&](const RegionKey& key, const RegionRecord& record) {
+    Json missing = Json::array();
+    for (const LabelMember& member : label.members) {
+      if (record.missing.has(member.slot)) missing.push_back(member.name);
+    }
+    Json region = {{"path", key.path},
+                   {"kind", RegionKindName(key.kind)},
+                   {"dirty", record.dirty},
+                   {"deep", record.deep},
+                   {"missing", missing}};
+    if (key.kind == RegionKind::kData) {
+      if (key.index == kSizeGuardIndex) return;
+      region["offset"] = key.index * region_bytes;
+      region["bytes"] = region_bytes;
+    }
+    regions.push_back(region);
+  });
+  return {{"regions", regions}};
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What a mounted mirror says of itself on its control socket; the shapes are
+// in docs/control-protocol.md.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mirror/mirror.h"
+#include "nlohmann/json.hpp"
+#include "recovery/recovery.h"
+
+namespace mirrorfs {
+
+struct MirrorFacts {
+  std::string mount_point;
+  std::vector<std::string> leg_paths;  // by slot, also of missing legs
+  bool read_only = false;
+};
+
+nlohmann::json DescribeMirror(Mirror& mirror, const HealProgress& progress,
+                              const MirrorFacts& facts);
+
+nlohmann::json DescribeDirtyRegions(Mirror& mirror);
+
+}  // namespace mirrorfs

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Remembers which regions may differ between legs. The interface and its
+// contracts are those of Linux's dm_dirty_log_type; what a file-level mirror
+// changes is that a region is named by a RegionKey, that only regions which
+// are not clean are stored (cost follows dirt, never capacity), and that "in
+// sync" is known for each leg.
+//
+// Contract (each number has a test in the conformance suite):
+//   L1  When Flush returns OK every earlier MarkRegion is durable, as far as
+//       the type promises durability at all (core does not).
+//   L2  The caller flushes before the first byte reaches any leg.
+//   L3  A clear may become durable late or never; a mark may not.
+//   L4  After Resume every region that was dirty is not in sync on the
+//       suspects given to it.
+//   L5  GetResyncWork hands a region out once until SetRegionSync or
+//       ReleaseResyncWork.
+//   L6  A store that cannot be trusted makes Resume fail; the caller then
+//       starts a fresh log in which everything is dirty (MarkAll).
+//   L7  A failed Flush is sticky: every later Flush fails too, until Resume.
+//   L8  ClearRegion never forgets what a leg lacks (I7).
+//   L9  Unknown is answered on the safe side: not clean, not in sync.
+//
+// Threads: every call from any thread. No call but Resume, Flush, FlushLazily,
+// Presuspend and Postsuspend blocks on I/O.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "region/leg_set.h"
+#include "region/region_key.h"
+#include "region/region_record.h"
+
+namespace mirrorfs {
+
+class DirtyLog {
+ public:
+  enum class InSyncAnswer { kYes, kNo, kWouldBlock, kError };
+  enum class StatusKind { kInfo, kTable };
+
+  struct Work {
+    RegionKey key;
+    RegionRecord record;
+  };
+
+  struct SyncCount {
+    uint64_t regions = 0;      // regions some leg lacks
+    uint64_t files = 0;        // objects with such attribute or data regions
+    uint64_t directories = 0;  // directories with such entries
+    uint64_t dirty = 0;        // regions with a change not yet known durable
+  };
+
+  virtual ~DirtyLog() = default;
+
+  // Loads the state. Regions found dirty become missing on `suspects` (every
+  // leg but the primary). Fails with DataLoss when the store cannot be
+  // trusted (L6); nothing has been changed then.
+  virtual absl::Status Resume(LegSet suspects) = 0;
+  // No resync work is handed out from here on.
+  virtual absl::Status Presuspend() = 0;
+  // Last chance to write; after it the store is not touched until Resume.
+  virtual absl::Status Postsuspend() = 0;
+
+  // Bytes of content that one data region stands for.
+  virtual uint64_t GetRegionSize() const = 0;
+
+  // No record at all. Informational.
+  virtual bool IsClean(const RegionKey& key) = 0;
+  // Whether every leg of `legs` holds what the primary holds in this region,
+  // counting what wider records say of it (see Lacking).
+  virtual InSyncAnswer InSync(const RegionKey& key, LegSet legs,
+                              bool can_block) = 0;
+  // Legs that lack the region: by its own record, by a tail record of its
+  // file, or because the names on the way to it are not in sync there.
+  virtual LegSet Lacking(const RegionKey& key) = 0;
+
+  // Merges `add` into the region's record, in memory. True when the result is
+  // not durable yet, so that the caller has to Flush before touching a leg.
+  virtual bool MarkRegion(const RegionKey& key, const RegionRecord& add) = 0;
+  // Forgets that the region is dirty; what legs lack stays (L8).
+  virtual void ClearRegion(const RegionKey& key) = 0;
+  // Makes all marks durable; marks that wait in several threads share one
+  // write. On failure nothing that waited may be written to any leg.
+  virtual absl::Status Flush() = 0;
+  // Hands the clears that wait to the store, without waiting for them to be
+  // durable (L3). Clears that this never reaches ride along with a Flush.
+  virtual absl::Status FlushLazily() = 0;
+
+  // Adds the records of `from` and everything beneath it to the same places
+  // beneath `to` (a rename); the old ones stay until they are cleared in
+  // their turn. Not durable until Flush; true when there is something to
+  // flush.
+  virtual bool CopySubtree(absl::string_view from, absl::string_view to) = 0;
+
+  // Regions that a leg of `reachable` lacks and that nobody works on, at most
+  // `count_max`, in the order they have to be healed: entries before what
+  // lies in a directory, deep ones after everything already known, directory
+  // attributes last. Marks them as handed out (L5).
+  virtual std::vector<Work> GetResyncWork(LegSet reachable,
+                                          size_t count_max) = 0;
+  // The outcome: in sync removes `legs` from what lacks the region and leaves
+  // it dirty until it is cleared (what was copied is not durable yet); not in
+  // sync adds them. Ends the hand-out.
+  virtual void SetRegionSync(const RegionKey& key, LegSet legs,
+                             bool in_sync) = 0;
+  // Ends the hand-out without an outcome; the region will be offered again.
+  virtual void ReleaseResyncWork(const RegionKey& key) = 0;
+  // Attributes records only: data regions before `index` are no longer
+  // covered by the record's tail.
+  virtual void AdvanceTail(const RegionKey& key, uint64_t index) = 0;
+  // Entries records only: what was created before `since_ns` is durable on
+  // every leg. Ignored while a leg lacks the region.
+  virtual void AdvanceSince(const RegionKey& key, int64_t since_ns) = 0;
+
+  virtual SyncCount GetSyncCount(LegSet legs) = 0;
+  // dm's status lines: "1 core", "3 disk LOCATION A|D|F".
+  virtual std::string Status(StatusKind kind) = 0;
+  // A region under recovery by another host; always false for one-host types.
+  virtual bool IsRemoteRecovering(const RegionKey& key) = 0;
+
+  virtual std::optional<RegionRecord> Find(const RegionKey& key) = 0;
+  // Visits a snapshot of all records in key order.
+  virtual void ForEach(
+      const std::function<void(const RegionKey&, const RegionRecord&)>&
+          visit) = 0;
+};
+
+}  // namespace mirrorfs

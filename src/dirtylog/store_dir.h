@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The directory of a log on disk: DIR/db, which is RocksDB's, and DIR/tail.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace mirrorfs {
+
+std::string StoreDbPath(absl::string_view dir);
+std::string StoreTailPath(absl::string_view dir);
+
+// DataLoss when there is no such directory (a log that is gone cannot be
+// trusted), another code when it is there and must not be used.
+absl::Status CheckStoreDir(const std::string& dir);
+
+// Makes an empty `dir`. One that is there is kept as DIR.old, instead of what
+// was kept there before; nothing that does not look like a store is removed.
+absl::Status MakeStoreDir(const std::string& dir);
+
+// Makes the names in `dir`, and its own, durable.
+absl::Status SyncStoreDir(const std::string& dir);
+
+}  // namespace mirrorfs

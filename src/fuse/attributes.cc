@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Handlers of operations on attributes.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "fuse/request.h"
+
+namespace mirrorfs {
+namespace {
+
+void AnswerAttributes(fuse_req_t request, NodeId id, const ObjectRef& object) {
+  FileSystem& fs = FsOf(request);
+  const ErrnoOr<struct stat> st = fs.mirror().Stat(object);
+  if (!st.ok()) return Answer(request, st.error());
+  const struct stat shown = fs.Show(*st, id);
+  fuse_reply_attr(request, &shown,
+                  absl::ToDoubleSeconds(fs.options().attr_timeout));
+}
+
+void Getattr(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
+  AnswerAttributes(request, id, *object);
+}
+
+timespec TimeOf(const timespec& time, int valid, int set, int set_now) {
+  if (valid & set_now) return {0, UTIME_NOW};
+  if (valid & set) return time;
+  return {0, UTIME_OMIT};
+}
+
+Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
+                    const struct stat& wanted, int valid) {
+  Errno error;
+  if (valid & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
+    error = mirror.Chown(
+        object, valid & FUSE_SET_ATTR_UID ? wanted.st_uid : uid_t(-1),
+        valid & FUSE_SET_ATTR_GID ? wanted.st_gid : gid_t(-1));
+  }
+  if (error.ok() && valid & FUSE_SET_ATTR_SIZE) {
+    error = mirror.Truncate(object, wanted.st_size);
+  }
+  // After those two, because both take set-id bits away.
+  if (error.ok() && valid & FUSE_SET_ATTR_MODE) {
+    error = mirror.Chmod(object, wanted.st_mode & 07777);
+  }
+  constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
+                         FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
+  if (error.ok() && valid & kTimes) {
+    error = mirror.SetTimes(
+        object,
+        TimeOf(wanted.st_atim, valid, FUSE_SET_ATTR_ATIME,
+               FUSE_SET_ATTR_ATIME_NOW),
+        TimeOf(wanted.st_mtim, valid, FUSE_SET_ATTR_MTIME,
+               FUSE_SET_ATTR_MTIME_NOW));
+  }
+  return error;
+}
+
+void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
+             fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const std::shared_lock stripe(fs.nodes().Stripe(id));
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
+  const Errno error = SetAttributes(fs.mirror(), *object, *wanted, valid);
+  if (!error.ok()) return Answer(request, error);
+  AnswerAttributes(request, id, *object);
+}
+
+void Statfs(fuse_req_t request, fuse_ino_t id) {
+  const ErrnoOr<struct statvfs> st = FsOf(request).mirror().Statvfs();
+  if (!st.ok()) return Answer(request, st.error());
+  fuse_reply_statfs(request, &*st);
+}
+
+// The two-step answer of getxattr and listxattr: the size when `size` is 0.
+void AnswerSized(fuse_req_t request, const std::string& value, size_t size) {
+  if (size == 0) {
+    fuse_reply_xattr(request, value.size());
+  } else if (value.size() > size) {
+    Answer(request, Errno(ERANGE));
+  } else {
+    fuse_reply_buf(request, value.data(), value.size());
+  }
+}
+
+void Getxattr(fuse_req_t request, fuse_ino_t id, const char* name,
+              size_t size) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
+  const ErrnoOr<std::string> value = fs.mirror().GetXattr(*object, name);
+  if (!value.ok()) return Answer(request, value.error());
+  AnswerSized(request, *value, size);
+}
+
+void Listxattr(fuse_req_t request, fuse_ino_t id, size_t size) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
+  const ErrnoOr<std::vector<std::string>> list = fs.mirror().ListXattr(*object);
+  if (!list.ok()) return Answer(request, list.error());
+  std::string text;
+  for (const std::string& name : *list) {
+    text += name;
+    text += '\0';
+  }
+  AnswerSized(request, text, size);
+}
+
+// `change(mirror, object)` changes an extended attribute.
+template <typename Change>
+void ChangeXattr(fuse_req_t request, NodeId id, Change change) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const std::shared_lock stripe(fs.nodes().Stripe(id));
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
+  Answer(request, change(fs.mirror(), *object));
+}
+
+void Setxattr(fuse_req_t request, fuse_ino_t id, const char* name,
+              const char* value, size_t size, int flags) {
+  ChangeXattr(request, id, [&](Mirror& mirror, const ObjectRef& object) {
+    return mirror.SetXattr(object, name, absl::string_view(value, size), flags);
+  });
+}
+
+void Removexattr(fuse_req_t request, fuse_ino_t id, const char* name) {
+  ChangeXattr(request, id, [&](Mirror& mirror, const ObjectRef& object) {
+    return mirror.RemoveXattr(object, name);
+  });
+}
+
+}  // namespace
+
+void FillAttributeOperations(fuse_lowlevel_ops& operations) {
+  operations.getattr = Getattr;
+  operations.setattr = Setattr;
+  operations.statfs = Statfs;
+  operations.getxattr = Getxattr;
+  operations.listxattr = Listxattr;
+  operations.setxattr = Setxattr;
+  operations.removexattr = Removexattr;
+}
+
+}  // namespace mirrorfs

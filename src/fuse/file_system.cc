@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "fuse/file_system.h"
+
+#include <algorithm>
+
+#include "fuse/request.h"
+
+namespace mirrorfs {
+namespace {
+
+constexpr unsigned kMaxRequestBytes = 1 << 20;
+
+void Init(void* fs, fuse_conn_info* connection) {
+  static_cast<FileSystem*>(fs)->OnInit(connection);
+}
+
+fuse_lowlevel_ops MakeOperations() {
+  fuse_lowlevel_ops operations = {};
+  operations.init = Init;
+  FillNameOperations(operations);
+  FillAttributeOperations(operations);
+  FillFileOperations(operations);
+  FillDirectoryOperations(operations);
+  // There is nothing to do at close: without this handler the kernel stops
+  // asking after the first time. Locks are the kernel's own, too.
+  operations.flush = nullptr;
+  return operations;
+}
+
+void Want(fuse_conn_info* connection, unsigned capability, bool wanted) {
+#if FUSE_USE_VERSION >= 317
+  if (wanted) {
+    fuse_set_feature_flag(connection, capability);
+  } else {
+    fuse_unset_feature_flag(connection, capability);
+  }
+#else
+  if (wanted && (connection->capable & capability)) {
+    connection->want |= capability;
+  } else {
+    connection->want &= ~capability;
+  }
+#endif
+}
+
+}  // namespace
+
+FileSystem::FileSystem(Mirror* mirror, FileSystemOptions options,
+                       std::function<void()> ready)
+    : mirror_(mirror),
+      options_(options),
+      ready_(std::move(ready)),
+      nodes_(mirror->primary().root_ino(), mirror->legs().size()) {}
+
+const fuse_lowlevel_ops& FileSystem::Operations() {
+  static const fuse_lowlevel_ops operations = MakeOperations();
+  return operations;
+}
+
+void FileSystem::OnInit(fuse_conn_info* connection) {
+  // Truncation always comes as a change of size: one way to mark and do it.
+  Want(connection, FUSE_CAP_ATOMIC_O_TRUNC, false);
+  // Only the mount changes the legs, so what the kernel caches stays true.
+  Want(connection, FUSE_CAP_AUTO_INVAL_DATA, false);
+  Want(connection, FUSE_CAP_CACHE_SYMLINKS, true);
+  Want(connection, FUSE_CAP_WRITEBACK_CACHE, options_.writeback_cache);
+  // A write is received into memory once and goes to every leg from there; a
+  // pipe can be read once only.
+  Want(connection, FUSE_CAP_SPLICE_READ, false);
+  // The leg's file system applies the umask, or a default ACL instead of it.
+  Want(connection, FUSE_CAP_DONT_MASK, true);
+  Want(connection, FUSE_CAP_POSIX_ACL, options_.acls);
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+  Want(connection, FUSE_CAP_HANDLE_KILLPRIV_V2, true);
+#endif
+#ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
+  Want(connection, FUSE_CAP_DIRECT_IO_ALLOW_MMAP, options_.direct_io);
+#endif
+#ifdef FUSE_CAP_NO_EXPORT_SUPPORT
+  Want(connection, FUSE_CAP_NO_EXPORT_SUPPORT, true);
+#endif
+  connection->max_write = kMaxRequestBytes;
+  connection->max_readahead = kMaxRequestBytes;
+  connection->max_background = 64;
+  connection->congestion_threshold = 48;
+  connection->time_gran = 1;
+  ready_();
+}
+
+void FileSystem::SettleOpenFiles() {
+  for (const NodeId id : nodes_.OpenNodes()) {
+    const SharedNames names = HoldNames(*this);
+    const std::optional<ObjectRef> object = nodes_.Ref(id);
+    if (!object || !object->open || !object->open->times_unsettled) continue;
+    mirror_->SettleTimes(*object, *object->open);
+  }
+}
+
+struct stat FileSystem::Show(struct stat st, NodeId id) const {
+  // A directory's link count is that of its subdirectories, and find(1)
+  // believes it; ours is not to be found.
+  if (id == kRootNode && st.st_nlink > 2) --st.st_nlink;
+  return st;
+}
+
+fuse_entry_param FileSystem::EntryFor(NodeId parent, absl::string_view name,
+                                      const struct stat& st,
+                                      int64_t created_ns) {
+  fuse_entry_param entry = {};
+  entry.ino = nodes_.Remember(parent, name, st, created_ns);
+  entry.attr = Show(st, entry.ino);
+  entry.attr_timeout = absl::ToDoubleSeconds(options_.attr_timeout);
+  entry.entry_timeout = absl::ToDoubleSeconds(options_.entry_timeout);
+  return entry;
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The mirror as a FUSE file system: thin handlers, by family, that turn node
+// ids into paths, call the mirror and answer. This folder is the only one that
+// knows libfuse.
+//
+// One request, one answer. A node may be forgotten by the kernel as soon as it
+// has been answered, so nothing of it is touched after that.
+#pragma once
+
+#include <functional>
+#include <shared_mutex>
+#include <string>
+
+#include "absl/time/time.h"
+#include "fuse/fuse_api.h"
+#include "fuse/inode_table.h"
+#include "mirror/mirror.h"
+
+namespace mirrorfs {
+
+struct FileSystemOptions {
+  absl::Duration attr_timeout;
+  absl::Duration entry_timeout;
+  absl::Duration negative_timeout;
+  bool writeback_cache = false;
+  bool direct_io = false;  // no page cache at all
+  bool acls = false;       // the legs store them, so they are enforced
+};
+
+class FileSystem {
+ public:
+  // `ready` is called once the kernel has answered and the mount is usable.
+  FileSystem(Mirror* mirror, FileSystemOptions options,
+             std::function<void()> ready);
+
+  static const fuse_lowlevel_ops& Operations();
+
+  // Makes the times of all open files equal on all legs.
+  void SettleOpenFiles();
+
+  Mirror& mirror() { return *mirror_; }
+  InodeTable& nodes() { return nodes_; }
+  const FileSystemOptions& options() const { return options_; }
+  const Clock& clock() const { return clock_; }
+  void OnInit(fuse_conn_info* connection);
+
+  // Attributes as the kernel shall see them.
+  struct stat Show(struct stat st, NodeId id) const;
+  // The answer to whoever made or looked up `name`; counts a lookup.
+  fuse_entry_param EntryFor(NodeId parent, absl::string_view name,
+                            const struct stat& st, int64_t created_ns);
+
+ private:
+  Mirror* const mirror_;
+  const FileSystemOptions options_;
+  const std::function<void()> ready_;
+  SystemClock clock_;
+  InodeTable nodes_;
+};
+
+}  // namespace mirrorfs

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Handlers of operations on open files.
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "fuse/request.h"
+
+namespace mirrorfs {
+namespace {
+
+bool IsForWriting(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+
+void PrepareAnswer(const FileSystem& fs, fuse_file_info* info) {
+  info->keep_cache = 1;
+  info->direct_io = fs.options().direct_io;
+#if FUSE_USE_VERSION >= 317
+  info->parallel_direct_writes = 1;
+#endif
+}
+
+void SetHandle(fuse_file_info* info, std::shared_ptr<OpenFile> file) {
+  info->fh = reinterpret_cast<uint64_t>(new FileHandle{std::move(file)});
+}
+
+void DropHandle(FileSystem& fs, NodeId id, fuse_file_info* info) {
+  delete &HandleOf(info);
+  fs.nodes().Close(id);
+}
+
+void Open(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  Errno error;
+  {
+    const SharedNames names = HoldNames(fs);
+    const std::shared_lock stripe(fs.nodes().Stripe(id));
+    std::shared_ptr<OpenFile> file =
+        fs.nodes().Open(id, fs.nodes().NewOpenFile());
+    if (!file) return Answer(request, Errno(ESTALE));
+    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    if (!object.ok()) {
+      error = object.error();
+    } else if (IsForWriting(info->flags)) {
+      error = fs.mirror().OpenForWrite(*object, *file);
+    } else {
+      error = fs.mirror().OpenForRead(*object, *file);
+    }
+    SetHandle(info, std::move(file));
+  }
+  if (!error.ok()) {
+    DropHandle(fs, id, info);
+    return Answer(request, error);
+  }
+  PrepareAnswer(fs, info);
+  if (fuse_reply_open(request, info) != 0) DropHandle(fs, id, info);
+}
+
+// The name came to be meanwhile: that is what is opened, unless O_EXCL.
+ErrnoOr<struct stat> CreateOrFind(FileSystem& fs, const std::string& path,
+                                  int flags, mode_t mode, const Caller& caller,
+                                  OpenFile& file, bool* made) {
+  ErrnoOr<struct stat> st =
+      fs.mirror().Create(path, 0, mode, caller, file);
+  *made = st.ok();
+  if (st.ok() || st.error() != Errno(EEXIST) || flags & O_EXCL) return st;
+  return fs.mirror().primary().Stat(path);
+}
+
+void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
+            mode_t mode, fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  const int64_t now = fs.clock().RealtimeNs();
+  fuse_entry_param entry;
+  {
+    const SharedNames names = HoldNames(fs);
+    const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
+    if (!path.ok()) return Answer(request, path.error());
+    std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
+    bool made = false;
+    const ErrnoOr<struct stat> st = CreateOrFind(
+        fs, *path, info->flags, mode, CallerOf(request), *file, &made);
+    if (!st.ok()) return Answer(request, st.error());
+    entry = fs.EntryFor(parent, name, *st, made ? now : 0);
+    file = fs.nodes().Open(entry.ino, file);
+    const ErrnoOr<ObjectRef> object = ObjectOf(fs, entry.ino);
+    const Errno error = !object.ok() ? object.error()
+                        : made       ? kOk
+                               : fs.mirror().OpenForWrite(*object, *file);
+    SetHandle(info, std::move(file));
+    if (!error.ok()) {
+      DropHandle(fs, entry.ino, info);
+      fs.nodes().Forget(entry.ino, 1);
+      return Answer(request, error);
+    }
+  }
+  PrepareAnswer(fs, info);
+  if (fuse_reply_create(request, &entry, info) != 0) {
+    DropHandle(fs, entry.ino, info);
+    fs.nodes().Forget(entry.ino, 1);
+  }
+}
+
+#if FUSE_USE_VERSION >= 317
+void Tmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode,
+             fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  const int64_t now = fs.clock().RealtimeNs();
+  fuse_entry_param entry = {};
+  {
+    const SharedNames names = HoldNames(fs);
+    const std::optional<std::string> dir = fs.nodes().PathOf(parent);
+    if (!dir) return Answer(request, Errno(ESTALE));
+    std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
+    const ErrnoOr<struct stat> st = fs.mirror().CreateUnnamed(
+        *dir, info->flags, mode, CallerOf(request), *file);
+    if (!st.ok()) return Answer(request, st.error());
+    entry.ino = fs.nodes().RememberUnnamed(*st, now);
+    entry.attr = *st;
+    entry.attr_timeout = absl::ToDoubleSeconds(fs.options().attr_timeout);
+    SetHandle(info, fs.nodes().Open(entry.ino, file));
+  }
+  PrepareAnswer(fs, info);
+  if (fuse_reply_create(request, &entry, info) != 0) {
+    DropHandle(fs, entry.ino, info);
+    fs.nodes().Forget(entry.ino, 1);
+  }
+}
+#endif
+
+void Release(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  {
+    const SharedNames names = HoldNames(fs);
+    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    if (object.ok()) fs.mirror().SettleTimes(*object, *HandleOf(info).file);
+  }
+  DropHandle(fs, id, info);
+  Answer(request, kOk);
+}
+
+void Read(fuse_req_t request, fuse_ino_t id, size_t size, off_t offset,
+          fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  // Reused from request to request by this thread: a fresh one would be
+  // zeroed and faulted in each time.
+  thread_local std::unique_ptr<char[]> buffer;
+  thread_local size_t capacity = 0;
+  if (capacity < size) {
+    buffer.reset(new char[size]);
+    capacity = size;
+  }
+  ErrnoOr<size_t> got = size_t{0};
+  {
+    const SharedNames names = HoldNames(fs);
+    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    if (!object.ok()) return Answer(request, object.error());
+    got = fs.mirror().Read(*object, *HandleOf(info).file, offset, buffer.get(),
+                           size);
+  }
+  if (!got.ok()) return Answer(request, got.error());
+  fuse_reply_buf(request, buffer.get(), *got);
+}
+
+void Write(fuse_req_t request, fuse_ino_t id, const char* data, size_t size,
+           off_t offset, fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  // Of direct writes the kernel leaves O_SYNC to us; of others it asks for an
+  // fsync.
+  const bool data_sync = info->flags & O_DIRECT && info->flags & O_DSYNC;
+  ErrnoOr<size_t> taken = size_t{0};
+  {
+    const SharedNames names = HoldNames(fs);
+    const std::shared_lock stripe(fs.nodes().Stripe(id));
+    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    if (!object.ok()) return Answer(request, object.error());
+    taken = fs.mirror().Write(*object, *HandleOf(info).file, offset,
+                              absl::string_view(data, size), data_sync);
+  }
+  if (!taken.ok()) return Answer(request, taken.error());
+  fuse_reply_write(request, *taken);
+}
+
+void Fsync(fuse_req_t request, fuse_ino_t id, int data_only,
+           fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
+  OpenFile& file = *HandleOf(info).file;
+  if (data_only == 0) fs.mirror().SettleTimes(*object, file);
+  Answer(request, fs.mirror().Fsync(*object, file, data_only != 0));
+}
+
+void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
+               off_t length, fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const std::shared_lock stripe(fs.nodes().Stripe(id));
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
+  Answer(request, fs.mirror().Fallocate(*object, *HandleOf(info).file, mode,
+                                        offset, length));
+}
+
+void Lseek(fuse_req_t request, fuse_ino_t id, off_t offset, int whence,
+           fuse_file_info* info) {
+  const ErrnoOr<off_t> at =
+      FsOf(request).mirror().Seek(*HandleOf(info).file, offset, whence);
+  if (!at.ok()) return Answer(request, at.error());
+  fuse_reply_lseek(request, *at);
+}
+
+void CopyFileRange(fuse_req_t request, fuse_ino_t from_id, off_t from_offset,
+                   fuse_file_info* from_info, fuse_ino_t to_id,
+                   off_t to_offset, fuse_file_info* to_info, size_t length,
+                   int flags) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const std::shared_lock stripe(fs.nodes().Stripe(to_id));
+  const ErrnoOr<ObjectRef> from = ObjectOf(fs, from_id);
+  const ErrnoOr<ObjectRef> to = ObjectOf(fs, to_id);
+  if (!from.ok() || !to.ok()) return Answer(request, Errno(ESTALE));
+  const ErrnoOr<size_t> copied = fs.mirror().CopyRange(
+      *from, *HandleOf(from_info).file, from_offset, *to,
+      *HandleOf(to_info).file, to_offset, length);
+  if (!copied.ok()) return Answer(request, copied.error());
+  fuse_reply_write(request, *copied);
+}
+
+}  // namespace
+
+void FillFileOperations(fuse_lowlevel_ops& operations) {
+  operations.open = Open;
+  operations.create = Create;
+  operations.release = Release;
+  operations.read = Read;
+  operations.write = Write;
+  operations.fsync = Fsync;
+  operations.fallocate = Fallocate;
+  operations.lseek = Lseek;
+  operations.copy_file_range = CopyFileRange;
+#if FUSE_USE_VERSION >= 317
+  operations.tmpfile = Tmpfile;
+#endif
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the kernel knows of us: a node for each inode it remembers, with the
+// names that lead to it. A node is what the primary says the inode is, so two
+// names of one file are one node. Node ids are a counter and never reused: a
+// late or forged id finds nothing instead of freed memory.
+//
+// A node lives while the kernel has looked it up, has it open, or a child's
+// name hangs on it. Nodes hold no descriptor; about 150 bytes each plus a name
+// longer than 15 bytes.
+//
+// Threads: all calls from any thread; one mutex, never held during I/O.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/string_view.h"
+#include "mirror/open_file.h"
+
+namespace mirrorfs {
+
+using NodeId = uint64_t;
+inline constexpr NodeId kRootNode = 1;
+
+class InodeTable {
+ public:
+  // `slots`: how many legs an OpenFile has room for.
+  InodeTable(ino_t root_ino, size_t slots);
+  ~InodeTable();
+
+  // The kernel is about to learn of `st`, by that name: finds or makes its
+  // node, notes the name, counts one lookup. `created_ns` not 0: it has just
+  // been made, and whatever had this inode number is gone.
+  NodeId Remember(NodeId parent, absl::string_view name, const struct stat& st,
+                  int64_t created_ns);
+  // The same for a file without a name.
+  NodeId RememberUnnamed(const struct stat& st, int64_t created_ns);
+  void Forget(NodeId id, uint64_t lookups);
+
+  // Nothing when no name leads to it, or when there is no such node.
+  std::optional<std::string> PathOf(NodeId id) const;
+  std::optional<std::string> PathOf(NodeId parent,
+                                    absl::string_view name) const;
+  // What the mirror wants to know of the node.
+  std::optional<ObjectRef> Ref(NodeId id) const;
+  // The node with that inode number, or 0.
+  NodeId FindIno(ino_t ino) const;
+
+  // --- names ---
+  void AddName(NodeId id, NodeId parent, absl::string_view name);
+  void RemoveName(NodeId id, NodeId parent, absl::string_view name);
+  // Nobody finds the node by its inode number any more: before its last name
+  // goes, because the number may come back at once. Undone by Reattach.
+  void Detach(NodeId id);
+  void Reattach(NodeId id, ino_t ino);
+  void MoveName(NodeId id, NodeId parent, absl::string_view name,
+                NodeId new_parent, absl::string_view new_name);
+  // A path of the node by another name than this one, or empty.
+  std::string OtherPath(NodeId id, NodeId parent, absl::string_view name) const;
+
+  // --- open files ---
+  // Counts one more opening; all openings of a node share the OpenFile. Null
+  // when there is no such node. `fresh` is used when there is none yet.
+  std::shared_ptr<OpenFile> Open(NodeId id, std::shared_ptr<OpenFile> fresh);
+  std::shared_ptr<OpenFile> NewOpenFile() const;
+  void Close(NodeId id);
+  // Nodes that are open now.
+  std::vector<NodeId> OpenNodes() const;
+
+  // Held shared by whoever uses the node's path for a change of its content,
+  // exclusively by who changes what it is called.
+  std::shared_mutex& Stripe(NodeId id) { return stripes_[id % kStripes]; }
+
+  size_t size() const;
+
+ private:
+  struct Node;
+  struct Name {
+    Node* parent = nullptr;
+    std::string text;
+  };
+  struct Node {
+    NodeId id = 0;
+    ino_t ino = 0;  // 0: detached
+    uint64_t lookups = 0;
+    int64_t created_ns = 0;
+    uint32_t children = 0;  // names whose parent this is
+    uint32_t openings = 0;
+    bool is_dir = false;
+    Name name;  // parent null: none
+    std::unique_ptr<std::vector<Name>> more_names;
+    std::shared_ptr<OpenFile> open;
+  };
+  struct ById {
+    using is_transparent = void;
+    size_t operator()(NodeId id) const { return absl::Hash<NodeId>()(id); }
+    size_t operator()(const Node* node) const { return (*this)(node->id); }
+    bool operator()(const Node* a, const Node* b) const { return a == b; }
+    bool operator()(const Node* a, NodeId id) const { return a->id == id; }
+  };
+  struct ByIno {
+    using is_transparent = void;
+    size_t operator()(ino_t ino) const { return absl::Hash<ino_t>()(ino); }
+    size_t operator()(const Node* node) const { return (*this)(node->ino); }
+    bool operator()(const Node* a, const Node* b) const { return a == b; }
+    bool operator()(const Node* a, ino_t ino) const { return a->ino == ino; }
+  };
+  static constexpr size_t kStripes = 256;
+
+  Node* Get(NodeId id) const;
+  Node* GetByIno(ino_t ino) const;
+  Node* NewNode(const struct stat& st, int64_t created_ns);
+  void DetachNode(Node* node);
+  void AddNameTo(Node* node, Node* parent, absl::string_view name);
+  bool DropNameOf(Node* node, const Node* parent, absl::string_view name);
+  void Release(Node* node);  // erases it when nothing holds it
+  std::optional<std::string> PathOfNode(const Node* node) const;
+
+  const size_t slots_;
+  mutable std::mutex mutex_;
+  absl::flat_hash_set<Node*, ById, ById> by_id_;
+  absl::flat_hash_set<Node*, ByIno, ByIno> by_ino_;
+  absl::flat_hash_set<Node*> open_;
+  NodeId next_id_ = kRootNode + 1;
+  std::array<std::shared_mutex, kStripes> stripes_;
+};
+
+}  // namespace mirrorfs

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Handlers of operations on names.
+#include <fcntl.h>
+#include <linux/fs.h>
+
+#include <algorithm>
+
+#include "fuse/request.h"
+
+namespace mirrorfs {
+namespace {
+
+void AnswerEntry(fuse_req_t request, NodeId parent, const char* name,
+                 const struct stat& st, int64_t created_ns) {
+  FileSystem& fs = FsOf(request);
+  const fuse_entry_param entry = fs.EntryFor(parent, name, st, created_ns);
+  const NodeId id = entry.ino;
+  // The kernel did not get it when the request was interrupted.
+  if (fuse_reply_entry(request, &entry) != 0) fs.nodes().Forget(id, 1);
+}
+
+void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  FileSystem& fs = FsOf(request);
+  Errno error(ENOENT);
+  {
+    const SharedNames names = HoldNames(fs);
+    const std::optional<std::string> path = fs.nodes().PathOf(parent, name);
+    if (!path) return Answer(request, Errno(ESTALE));
+    if (!IsPrivate(parent, name)) {
+      const ErrnoOr<struct stat> st = fs.mirror().primary().Stat(*path);
+      if (st.ok()) return AnswerEntry(request, parent, name, *st, 0);
+      error = st.error();
+    }
+  }
+  if (error != Errno(ENOENT)) return Answer(request, error);
+  fuse_entry_param absent = {};
+  absent.entry_timeout =
+      absl::ToDoubleSeconds(fs.options().negative_timeout);
+  if (absent.entry_timeout <= 0) return Answer(request, error);
+  fuse_reply_entry(request, &absent);
+}
+
+void Forget(fuse_req_t request, fuse_ino_t id, uint64_t lookups) {
+  FsOf(request).nodes().Forget(id, lookups);
+  fuse_reply_none(request);
+}
+
+void ForgetMulti(fuse_req_t request, size_t count, fuse_forget_data* forgets) {
+  for (size_t i = 0; i < count; ++i) {
+    FsOf(request).nodes().Forget(forgets[i].ino, forgets[i].nlookup);
+  }
+  fuse_reply_none(request);
+}
+
+// `make(mirror, path)` makes the object and says its attributes.
+template <typename Make>
+void MakeObject(fuse_req_t request, NodeId parent, const char* name,
+                Make make) {
+  FileSystem& fs = FsOf(request);
+  const int64_t now = fs.clock().RealtimeNs();
+  const SharedNames names = HoldNames(fs);
+  const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
+  if (!path.ok()) return Answer(request, path.error());
+  const ErrnoOr<struct stat> st = make(fs.mirror(), *path);
+  if (!st.ok()) return Answer(request, st.error());
+  AnswerEntry(request, parent, name, *st, now);
+}
+
+void Mkdir(fuse_req_t request, fuse_ino_t parent, const char* name,
+           mode_t mode) {
+  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path) {
+    return mirror.Mkdir(path, mode, CallerOf(request));
+  });
+}
+
+void Mknod(fuse_req_t request, fuse_ino_t parent, const char* name,
+           mode_t mode, dev_t rdev) {
+  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path) {
+    return mirror.Mknod(path, mode, rdev, CallerOf(request));
+  });
+}
+
+void Symlink(fuse_req_t request, const char* target, fuse_ino_t parent,
+             const char* name) {
+  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path) {
+    return mirror.Symlink(target, path, CallerOf(request));
+  });
+}
+
+void Link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent,
+          const char* name) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const std::unique_lock stripe(fs.nodes().Stripe(id));
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
+  const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
+  if (!path.ok()) return Answer(request, path.error());
+  const ErrnoOr<struct stat> st = fs.mirror().Link(*object, *path);
+  if (!st.ok()) return Answer(request, st.error());
+  AnswerEntry(request, parent, name, *st, 0);
+}
+
+void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
+  if (!path.ok()) return Answer(request, path.error());
+  const ErrnoOr<struct stat> st = fs.mirror().primary().Stat(*path);
+  if (!st.ok()) return Answer(request, st.error());
+  const NodeId id = fs.nodes().FindIno(st->st_ino);
+  const std::unique_lock stripe(fs.nodes().Stripe(id));
+  const bool last = st->st_nlink <= 1;
+  if (last) fs.nodes().Detach(id);
+  const Errno error = fs.mirror().Unlink(
+      *path, last, fs.nodes().OtherPath(id, parent, name));
+  if (error.ok()) {
+    fs.nodes().RemoveName(id, parent, name);
+  } else if (last) {
+    fs.nodes().Reattach(id, st->st_ino);
+  }
+  Answer(request, error);
+}
+
+void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
+  if (!path.ok()) return Answer(request, path.error());
+  const ErrnoOr<struct stat> st = fs.mirror().primary().Stat(*path);
+  if (!st.ok()) return Answer(request, st.error());
+  const NodeId id = fs.nodes().FindIno(st->st_ino);
+  fs.nodes().Detach(id);
+  const Errno error = fs.mirror().Rmdir(*path);
+  if (error.ok()) {
+    fs.nodes().RemoveName(id, parent, name);
+  } else {
+    fs.nodes().Reattach(id, st->st_ino);
+  }
+  Answer(request, error);
+}
+
+// One of the two places of a rename.
+struct RenameEnd {
+  NodeId parent;
+  const char* name;
+  std::string path;
+  ErrnoOr<struct stat> st = Errno(ENOENT);
+  NodeId id = 0;
+
+  bool is_dir() const { return st.ok() && S_ISDIR(st->st_mode); }
+
+  Errno Resolve(FileSystem& fs) {
+    const ErrnoOr<std::string> found = PathToChange(fs, parent, name);
+    if (!found.ok()) return found.error();
+    path = *found;
+    st = fs.mirror().primary().Stat(path);
+    if (st.ok()) id = fs.nodes().FindIno(st->st_ino);
+    return st.ok() || st.error() == Errno(ENOENT) ? kOk : st.error();
+  }
+};
+
+// The names lock is held, exclusively if a directory moves.
+Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
+                 unsigned flags) {
+  InodeTable& nodes = fs.nodes();
+  // In one order, each once, so that two renames cannot wait for each other.
+  std::shared_mutex* first = &nodes.Stripe(from.id);
+  std::shared_mutex* second = &nodes.Stripe(to.id);
+  if (second < first) std::swap(first, second);
+  const std::unique_lock first_stripe(*first);
+  std::unique_lock<std::shared_mutex> second_stripe;
+  if (second != first) second_stripe = std::unique_lock(*second);
+
+  const bool exchange = flags & RENAME_EXCHANGE;
+  const bool replaces = to.st.ok() && !exchange && from.id != to.id;
+  const bool last =
+      replaces && (to.is_dir() || to.st->st_nlink <= 1);
+  ErrnoOr<ObjectRef> object = ObjectOf(fs, from.id);
+  ObjectRef moved;
+  if (object.ok()) moved.created_ns = object->created_ns;
+  moved.path = from.path;
+  moved.is_dir = from.is_dir() || to.is_dir();
+  if (last) nodes.Detach(to.id);
+  const Errno error = fs.mirror().Rename(moved, to.path, flags);
+  if (!error.ok()) {
+    if (last) nodes.Reattach(to.id, to.st->st_ino);
+    return error;
+  }
+  // A rename between two names of one file does nothing.
+  if (to.st.ok() && !exchange && from.st->st_ino == to.st->st_ino) return kOk;
+  if (replaces) nodes.RemoveName(to.id, to.parent, to.name);
+  nodes.MoveName(from.id, from.parent, from.name, to.parent, to.name);
+  if (exchange) {
+    nodes.MoveName(to.id, to.parent, to.name, from.parent, from.name);
+  }
+  return kOk;
+}
+
+void Rename(fuse_req_t request, fuse_ino_t parent, const char* name,
+            fuse_ino_t new_parent, const char* new_name, unsigned flags) {
+  FileSystem& fs = FsOf(request);
+  if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+    return Answer(request, Errno(EINVAL));
+  }
+  RenameEnd from{parent, name};
+  RenameEnd to{new_parent, new_name};
+  const auto resolve = [&] {
+    Errno error = from.Resolve(fs);
+    if (error.ok()) error = to.Resolve(fs);
+    if (error.ok() && !from.st.ok()) error = from.st.error();
+    return error;
+  };
+  {
+    const SharedNames names = HoldNames(fs);
+    if (const Errno error = resolve(); !error.ok()) {
+      return Answer(request, error);
+    }
+    const bool moves_dir = from.is_dir() || to.is_dir();
+    if (!moves_dir) return Answer(request, RenameHeld(fs, from, to, flags));
+  }
+  const std::unique_lock names(fs.mirror().names_lock());
+  if (const Errno error = resolve(); !error.ok()) {
+    return Answer(request, error);
+  }
+  Answer(request, RenameHeld(fs, from, to, flags));
+}
+
+void Readlink(fuse_req_t request, fuse_ino_t id) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const std::optional<std::string> path = fs.nodes().PathOf(id);
+  if (!path) return Answer(request, Errno(ESTALE));
+  const ErrnoOr<std::string> target = fs.mirror().Readlink(*path);
+  if (!target.ok()) return Answer(request, target.error());
+  fuse_reply_readlink(request, target->c_str());
+}
+
+}  // namespace
+
+void FillNameOperations(fuse_lowlevel_ops& operations) {
+  operations.lookup = Lookup;
+  operations.forget = Forget;
+  operations.forget_multi = ForgetMulti;
+  operations.mkdir = Mkdir;
+  operations.mknod = Mknod;
+  operations.symlink = Symlink;
+  operations.link = Link;
+  operations.unlink = Unlink;
+  operations.rmdir = Rmdir;
+  operations.rename = Rename;
+  operations.readlink = Readlink;
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the handlers share.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "base/errno.h"
+#include "fuse/file_system.h"
+#include "leg/caller.h"
+#include "leg/label.h"
+
+namespace mirrorfs {
+
+inline FileSystem& FsOf(fuse_req_t request) {
+  return *static_cast<FileSystem*>(fuse_req_userdata(request));
+}
+
+inline void Answer(fuse_req_t request, Errno error) {
+  fuse_reply_err(request, error.value());
+}
+
+inline Caller CallerOf(fuse_req_t request) {
+  const fuse_ctx* context = fuse_req_ctx(request);
+  return {context->uid, context->gid, context->umask};
+}
+
+// Paths keep their meaning while it lives.
+using SharedNames = std::shared_lock<NamesLock>;
+inline SharedNames HoldNames(FileSystem& fs) {
+  return SharedNames(fs.mirror().names_lock());
+}
+
+// What is in it never shows in the mount.
+inline bool IsPrivate(NodeId parent, absl::string_view name) {
+  return parent == kRootNode && name == kPrivateDir;
+}
+
+// The path of `name` in `parent`, for a name that shall be made, moved or
+// removed. ESTALE when the directory is gone, EPERM for our own.
+inline ErrnoOr<std::string> PathToChange(FileSystem& fs, NodeId parent,
+                                         absl::string_view name) {
+  if (IsPrivate(parent, name)) return Errno(EPERM);
+  std::optional<std::string> path = fs.nodes().PathOf(parent, name);
+  if (!path) return Errno(ESTALE);
+  return *std::move(path);
+}
+
+inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
+  std::optional<ObjectRef> ref = fs.nodes().Ref(id);
+  if (!ref) return Errno(ESTALE);
+  return *std::move(ref);
+}
+
+// What an open file's handle leads to. The node itself is what counts.
+struct FileHandle {
+  std::shared_ptr<OpenFile> file;
+};
+
+inline FileHandle& HandleOf(const fuse_file_info* info) {
+  return *reinterpret_cast<FileHandle*>(info->fh);
+}
+
+// The handlers, by family; each fills in its part of the table.
+void FillNameOperations(fuse_lowlevel_ops& operations);
+void FillAttributeOperations(fuse_lowlevel_ops& operations);
+void FillFileOperations(fuse_lowlevel_ops& operations);
+void FillDirectoryOperations(fuse_lowlevel_ops& operations);
+
+}  // namespace mirrorfs

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Creating as the calling user: owner, group (setgid directories), quota and
+// the default ACL or umask are then right at once, by the leg's own rules, and
+// no moment exists in which an object belongs to somebody else.
+#pragma once
+
+#include <sys/types.h>
+
+namespace mirrorfs {
+
+struct Caller {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t umask = 0;
+};
+
+// While it lives, what this thread creates belongs to the caller. The thread
+// keeps its capabilities: whether the caller may do it has been decided by the
+// kernel before the request was sent (default_permissions).
+class ActingAs {
+ public:
+  explicit ActingAs(const Caller& caller);
+  ~ActingAs();
+  ActingAs(const ActingAs&) = delete;
+  ActingAs& operator=(const ActingAs&) = delete;
+
+ private:
+  const Caller caller_;
+};
+
+}  // namespace mirrorfs

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "leg/label.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "base/errno.h"
+#include "base/fd.h"
+#include "region/region_range.h"
+
+namespace mirrorfs {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr char kLabelName[] = "label";
+constexpr char kLabelTemporary[] = "label.new";
+constexpr char kMagic[] = "mirrorfs label ";
+constexpr size_t kLabelBytesMax = 1 << 20;
+
+std::string Checksum(absl::string_view text) {
+  return absl::StrFormat("%016x", XXH3_64bits(text.data(), text.size()));
+}
+
+Json MemberToJson(const LabelMember& member) {
+  return {{"name", member.name},
+          {"uuid", member.uuid},
+          {"slot", member.slot},
+          {"in_sync", member.in_sync},
+          {"left_at", member.left_at}};
+}
+
+Json LabelToJson(const Label& label) {
+  Json members = Json::array();
+  for (const LabelMember& member : label.members) {
+    members.push_back(MemberToJson(member));
+  }
+  return {{"mirror", label.mirror_name},
+          {"mirror_uuid", label.mirror_uuid},
+          {"leg_uuid", label.leg_uuid},
+          {"region_bytes", label.region_bytes},
+          {"generation", label.generation.number},
+          {"generation_id", label.generation.id},
+          {"primary_uuid", label.primary_uuid},
+          {"clean", label.clean},
+          {"log",
+           {{"type", label.log.type},
+            {"uuid", label.log.uuid},
+            {"leg_uuid", label.log.leg_uuid},
+            {"dir", label.log.dir},
+            {"session", label.log.session}}},
+          {"legs", members},
+          {"history", label.history}};
+}
+
+LabelMember MemberFromJson(const Json& json) {
+  LabelMember member;
+  member.name = json.at("name").get<std::string>();
+  member.uuid = json.at("uuid").get<std::string>();
+  member.slot = json.at("slot").get<int>();
+  member.in_sync = json.at("in_sync").get<bool>();
+  member.left_at = json.at("left_at").get<std::string>();
+  return member;
+}
+
+// Throws Json::exception when something is absent or of another type.
+Label LabelFromJson(const Json& json) {
+  Label label;
+  label.mirror_name = json.at("mirror").get<std::string>();
+  label.mirror_uuid = json.at("mirror_uuid").get<std::string>();
+  label.leg_uuid = json.at("leg_uuid").get<std::string>();
+  label.region_bytes = json.at("region_bytes").get<uint64_t>();
+  label.generation.number = json.at("generation").get<uint64_t>();
+  label.generation.id = json.at("generation_id").get<std::string>();
+  label.primary_uuid = json.at("primary_uuid").get<std::string>();
+  label.clean = json.at("clean").get<bool>();
+  const Json& log = json.at("log");
+  label.log.type = log.at("type").get<std::string>();
+  label.log.uuid = log.at("uuid").get<std::string>();
+  label.log.leg_uuid = log.at("leg_uuid").get<std::string>();
+  label.log.dir = log.at("dir").get<std::string>();
+  label.log.session = log.at("session").get<std::string>();
+  for (const Json& member : json.at("legs")) {
+    label.members.push_back(MemberFromJson(member));
+  }
+  label.history = json.at("history").get<std::vector<std::string>>();
+  return label;
+}
+
+bool IsPlausible(const Label& label) {
+  LegSet slots;
+  for (const LabelMember& member : label.members) {
+    if (member.slot < 0 || member.slot >= kLegsMax) return false;
+    if (slots.has(member.slot)) return false;
+    slots |= LegSet::Of(member.slot);
+  }
+  return IsValidRegionSize(label.region_bytes) &&
+         label.FindMember(label.leg_uuid) != nullptr &&
+         !label.mirror_uuid.empty() && !label.generation.id.empty();
+}
+
+absl::Status Damaged(absl::string_view why) {
+  return absl::DataLossError(absl::StrCat("the label is damaged: ", why));
+}
+
+Errno WriteAll(int fd, absl::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return Errno::Last();
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return kOk;
+}
+
+ErrnoOr<std::string> ReadAll(int fd, size_t bytes_max) {
+  std::string text;
+  char buffer[4096];
+  for (;;) {
+    const ssize_t got = read(fd, buffer, sizeof(buffer));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Errno::Last();
+    if (got == 0) return text;
+    text.append(buffer, static_cast<size_t>(got));
+    if (text.size() > bytes_max) return Errno(EFBIG);
+  }
+}
+
+// Opens .mirrorfs, making it when it is not there.
+ErrnoOr<UniqueFd> OpenPrivateDir(int root_fd) {
+  if (mkdirat(root_fd, kPrivateDir, 0700) != 0 && errno != EEXIST) {
+    return Errno::Last();
+  }
+  UniqueFd dir(openat(root_fd, kPrivateDir,
+                      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!dir.valid()) return Errno::Last();
+  return dir;
+}
+
+Errno ReplaceFileDurable(int dir_fd, absl::string_view text) {
+  const UniqueFd file(openat(dir_fd, kLabelTemporary,
+                             O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+                             0600));
+  if (!file.valid()) return Errno::Last();
+  if (const Errno error = WriteAll(file.get(), text); !error.ok()) return error;
+  if (fsync(file.get()) != 0) return Errno::Last();
+  if (renameat(dir_fd, kLabelTemporary, dir_fd, kLabelName) != 0) {
+    return Errno::Last();
+  }
+  return FromSyscall(fsync(dir_fd));
+}
+
+}  // namespace
+
+const LabelMember* Label::FindMember(absl::string_view uuid) const {
+  for (const LabelMember& member : members) {
+    if (member.uuid == uuid) return &member;
+  }
+  return nullptr;
+}
+
+std::string FormatLabel(const Label& label) {
+  const std::string body = LabelToJson(label).dump(
+      2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return absl::StrCat(kMagic, kLabelFormat, " ", Checksum(body), "\n", body);
+}
+
+absl::StatusOr<Label> ParseLabel(absl::string_view text) {
+  const size_t newline = text.find('\n');
+  if (newline == absl::string_view::npos ||
+      !absl::StartsWith(text, kMagic)) {
+    return Damaged("it does not begin like one");
+  }
+  const absl::string_view body = text.substr(newline + 1);
+  const std::vector<std::string> words = absl::StrSplit(
+      text.substr(sizeof(kMagic) - 1, newline - (sizeof(kMagic) - 1)), ' ');
+  if (words.size() == 2 && words[1] != Checksum(body)) {
+    return Damaged("its checksum is wrong");
+  }
+  if (words[0] != absl::StrCat(kLabelFormat)) {
+    return absl::UnimplementedError(absl::StrCat(
+        "the label has format ", words[0], ", this program knows ",
+        kLabelFormat, "; use the mirrorfs that wrote it"));
+  }
+  if (words.size() != 2) return Damaged("it has no checksum");
+  const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) return Damaged("it is not JSON");
+  try {
+    Label label = LabelFromJson(json);
+    if (!IsPlausible(label)) return Damaged("its fields contradict each other");
+    return label;
+  } catch (const Json::exception& error) {
+    return Damaged("a field is absent or of another type");
+  }
+}
+
+absl::StatusOr<Label> ReadLabel(int root_fd) {
+  const std::string name = absl::StrCat(kPrivateDir, "/", kLabelName);
+  const UniqueFd file(
+      openat(root_fd, name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!file.valid()) {
+    if (errno == ENOENT) return absl::NotFoundError("no mirrorfs label");
+    return ToStatus(Errno::Last(), name);
+  }
+  const ErrnoOr<std::string> text = ReadAll(file.get(), kLabelBytesMax);
+  if (!text.ok()) return ToStatus(text.error(), name);
+  return ParseLabel(*text);
+}
+
+absl::Status WriteLabelDurable(int root_fd, const Label& label) {
+  const ErrnoOr<UniqueFd> dir = OpenPrivateDir(root_fd);
+  if (!dir.ok()) return ToStatus(dir.error(), kPrivateDir);
+  const Errno error = ReplaceFileDurable(dir->get(), FormatLabel(label));
+  if (!error.ok()) return ToStatus(error, "label");
+  // The directory may have been made just now.
+  return ToStatus(FromSyscall(fsync(root_fd)), "leg");
+}
+
+LabelOrder CompareLabels(const Label& a, const Label& b) {
+  const auto knows = [](const Label& label, const Generation& generation) {
+    return std::find(label.history.begin(), label.history.end(),
+                     generation.id) != label.history.end();
+  };
+  if (a.generation.id == b.generation.id) return LabelOrder::kSame;
+  const bool a_knows = knows(a, b.generation);
+  const bool b_knows = knows(b, a.generation);
+  if (a_knows == b_knows) return LabelOrder::kConflict;
+  return a_knows ? LabelOrder::kNewer : LabelOrder::kOlder;
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// A leg is known by its label, never by its path: the empty mount point of a
+// missing disk has no label and is a missing leg, not an empty one.
+//
+// The label is the file .mirrorfs/label at the leg's root: one line
+// "mirrorfs label 1 XXH", where XXH is the XXH3 64-bit checksum (16 hex
+// digits) of everything after that line, then a JSON object a person can read.
+// It is replaced atomically (temporary file, fsync, rename, fsync of the
+// directory). Labels are made by `mirrorfs create` or -o create only.
+//
+// Generations. A generation is a number for people and a random id for the
+// program; a new one begins whenever the set of up-to-date legs changes, and
+// is durable on every leg of the new set before the first change that only
+// they see (I8, I28). A leg keeps the ids it went through in `history`, so two
+// labels compare as in DRBD: same id = same state; one id in the other's
+// history = older; neither = changed apart (a conflict, I28).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "region/leg_set.h"
+
+namespace mirrorfs {
+
+inline constexpr char kPrivateDir[] = ".mirrorfs";
+inline constexpr int kLabelFormat = 1;
+inline constexpr size_t kHistoryMax = 256;
+
+struct Generation {
+  uint64_t number = 0;
+  std::string id;
+  friend bool operator==(const Generation&, const Generation&) = default;
+};
+
+// One leg of the mirror, as of the label's generation.
+struct LabelMember {
+  std::string uuid;
+  std::string name;
+  LegSlot slot = 0;
+  // In the set of up-to-date legs of this generation.
+  bool in_sync = false;
+  // For one that is not: the generation id it had when it left the set; what
+  // it missed since is in the dirty log. Empty: it never was in the set.
+  std::string left_at;
+  friend bool operator==(const LabelMember&, const LabelMember&) = default;
+};
+
+// Which dirty log belongs to this generation.
+struct LabelLog {
+  std::string type;      // "core" or "disk"
+  std::string uuid;      // of the store; a store with another is foreign
+  std::string leg_uuid;  // the leg that holds it, or empty and then:
+  std::string dir;       // log-dir= it lies in
+  std::string session;   // last session that the store must know about
+  friend bool operator==(const LabelLog&, const LabelLog&) = default;
+};
+
+struct Label {
+  std::string mirror_uuid;
+  std::string mirror_name;
+  std::string leg_uuid;  // of the leg this label lies on
+  uint64_t region_bytes = 0;
+  Generation generation;
+  std::vector<std::string> history;  // earlier generation ids, newest first
+  std::vector<LabelMember> members;
+  std::string primary_uuid;  // the leg recovery copies from
+  // An orderly end: the log holds nothing that is needed.
+  bool clean = true;
+  LabelLog log;
+
+  // Null when there is none.
+  const LabelMember* FindMember(absl::string_view uuid) const;
+  friend bool operator==(const Label&, const Label&) = default;
+};
+
+// Text form, and back. Parse fails with DataLoss when the text is damaged and
+// Unimplemented when its format is newer than ours.
+std::string FormatLabel(const Label& label);
+absl::StatusOr<Label> ParseLabel(absl::string_view text);
+
+// Reads the label of the leg whose root is `root_fd`. NotFound when there is
+// none.
+absl::StatusOr<Label> ReadLabel(int root_fd);
+
+// Replaces it; returns after it is durable. Makes .mirrorfs (0700) if needed.
+absl::Status WriteLabelDurable(int root_fd, const Label& label);
+
+enum class LabelOrder { kSame, kOlder, kNewer, kConflict };
+
+// How `a` stands to `b`. REQUIRES: same mirror_uuid.
+LabelOrder CompareLabels(const Label& a, const Label& b);
+
+}  // namespace mirrorfs

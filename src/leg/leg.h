@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// One leg's directory, and the only door to its files. Every path is relative
+// to the leg's root, has no leading '/', and is resolved beneath the root
+// (openat2: no symlinks, no "..", no other mount); the empty path is the root.
+// Paths longer than PATH_MAX are walked in pieces.
+//
+// Threads: all calls from any thread. Results are what the leg's own file
+// system answered; EINTR is retried inside, short transfers are not hidden.
+// Nothing here is durable until SyncAll or an fsync of the descriptor.
+#pragma once
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/errno.h"
+#include "base/fd.h"
+#include "leg/dir_cache.h"
+#include "region/leg_set.h"
+
+namespace mirrorfs {
+
+class Leg {
+ public:
+  // Opens the directory at `path`. NotFound, FailedPrecondition (not a
+  // directory) or PermissionDenied otherwise.
+  static absl::StatusOr<std::unique_ptr<Leg>> Open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  int root_fd() const { return root_.get(); }
+  dev_t dev() const { return dev_; }
+  ino_t root_ino() const { return root_ino_; }
+
+  // Set once by assembly, before any other thread knows the leg.
+  void Identify(LegSlot slot, std::string name, std::string uuid);
+  LegSlot slot() const { return slot_; }
+  const std::string& name() const { return name_; }
+  const std::string& uuid() const { return uuid_; }
+
+  // Whether the leg stores POSIX ACLs, and extended attributes at all.
+  bool HasAcls() const;
+
+  ErrnoOr<UniqueFd> OpenObject(absl::string_view path, int flags) const;
+  ErrnoOr<struct stat> Stat(absl::string_view path) const;
+  ErrnoOr<UniqueFd> Create(absl::string_view path, int flags,
+                           mode_t mode) const;
+  ErrnoOr<UniqueFd> CreateUnnamed(absl::string_view dir, int flags,
+                                  mode_t mode) const;
+  Errno Mkdir(absl::string_view path, mode_t mode) const;
+  Errno Mknod(absl::string_view path, mode_t mode, dev_t rdev) const;
+  Errno Symlink(absl::string_view target, absl::string_view path) const;
+  Errno Link(absl::string_view from, absl::string_view to) const;
+  // Gives a file opened with CreateUnnamed its first name.
+  Errno LinkFd(int fd, absl::string_view to) const;
+  Errno Unlink(absl::string_view path) const;
+  Errno Rmdir(absl::string_view path) const;
+  // `flags` as for renameat2(2).
+  Errno Rename(absl::string_view from, absl::string_view to,
+               unsigned flags) const;
+  ErrnoOr<std::string> Readlink(absl::string_view path) const;
+  ErrnoOr<struct statvfs> Statvfs() const;
+  // Sets the modification time, not following a symlink.
+  Errno SetMtime(absl::string_view path, const timespec& mtime) const;
+  // A parent directory (opened O_PATH, shared with the cache).
+  ErrnoOr<DirRef> Dir(absl::string_view path) const;
+
+  // Everything written to this leg's file system so far is durable.
+  Errno SyncAll() const;
+
+  // Raised whenever recovery replaces or removes a name on this leg: a
+  // descriptor opened before may be of a file that no name leads to any more.
+  uint64_t replaced_epoch() const { return replaced_epoch_.load(); }
+  void NamesReplaced();
+  // A directory moved or went: cached descriptors may be found by a path that
+  // means something else now.
+  void ForgetDirs() const { dirs_->Clear(); }
+
+ private:
+  Leg() = default;
+
+  std::string path_;
+  UniqueFd root_;
+  dev_t dev_ = 0;
+  ino_t root_ino_ = 0;
+  LegSlot slot_ = -1;
+  std::string name_;
+  std::string uuid_;
+  std::atomic<uint64_t> replaced_epoch_{0};
+  std::unique_ptr<DirCache> dirs_;
+};
+
+// Opens `path` beneath `dir_fd` as described above, for any length of path.
+ErrnoOr<UniqueFd> OpenBeneath(int dir_fd, absl::string_view path, int flags,
+                              mode_t mode = 0);
+
+}  // namespace mirrorfs

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "leg/new_mirror.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/errno.h"
+#include "base/fd.h"
+#include "base/uuid.h"
+#include "region/region_key.h"
+
+namespace mirrorfs {
+namespace {
+
+absl::Status Refuse(const std::string& path, absl::string_view why) {
+  return absl::FailedPreconditionError(absl::StrCat("leg ", path, ": ", why));
+}
+
+absl::StatusOr<UniqueFd> OpenRoot(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid()) return ToStatus(Errno::Last(), absl::StrCat("leg ", path));
+  return fd;
+}
+
+std::string RealPath(const std::string& path) {
+  const std::unique_ptr<char, decltype(&free)> real(
+      realpath(path.c_str(), nullptr), &free);
+  return real ? std::string(real.get()) : path;
+}
+
+// mke2fs puts it there; no use of the disk has begun with it.
+bool CountsAsEmpty(absl::string_view name) {
+  return name == "." || name == ".." || name == "lost+found" ||
+         name == kPrivateDir;
+}
+
+absl::StatusOr<bool> IsEmpty(const std::string& path) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()),
+                                                &closedir);
+  if (!dir) return ToStatus(Errno::Last(), absl::StrCat("leg ", path));
+  while (const dirent* entry = readdir(dir.get())) {
+    if (!CountsAsEmpty(entry->d_name)) return false;
+  }
+  return true;
+}
+
+bool IsBeneath(absl::string_view inner, absl::string_view outer) {
+  return outer == "/" || absl::StartsWith(inner, absl::StrCat(outer, "/"));
+}
+
+// /proc/self/mountinfo writes blanks, tabs, newlines and backslashes as \ooo.
+std::string UnescapeMountPath(absl::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      out += static_cast<char>((text[i + 1] - '0') * 64 +
+                               (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+      i += 3;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+absl::Status CheckNoMountBeneath(const std::string& real) {
+  std::ifstream mounts("/proc/self/mountinfo");
+  for (std::string line; std::getline(mounts, line);) {
+    const std::vector<std::string> fields = absl::StrSplit(line, ' ');
+    if (fields.size() < 5) continue;
+    const std::string where = UnescapeMountPath(fields[4]);
+    if (IsBeneath(where, real)) {
+      return Refuse(real, absl::StrCat(where, " is mounted inside it; a leg "
+                                       "must be one file system"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string UniqueLegName(const std::string& path,
+                          absl::flat_hash_set<std::string>& taken) {
+  const std::string real = RealPath(path);
+  std::string name(BaseName(real));
+  if (name.empty()) name = "leg";
+  std::string candidate = name;
+  for (int n = 2; !taken.insert(candidate).second; ++n) {
+    candidate = absl::StrCat(name, n);
+  }
+  return candidate;
+}
+
+absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
+                               bool adopted) {
+  const absl::StatusOr<Label> label = ReadLabel(root_fd);
+  if (label.ok()) {
+    return Refuse(path, absl::StrCat("already belongs to mirror \"",
+                                     label->mirror_name, "\""));
+  }
+  if (!absl::IsNotFound(label.status())) {
+    return Refuse(path, label.status().message());
+  }
+  if (adopted) return absl::OkStatus();
+  const absl::StatusOr<bool> empty = IsEmpty(path);
+  if (!empty.ok()) return empty.status();
+  if (!*empty) {
+    return Refuse(path, "is not empty; name it with --adopt to keep its files");
+  }
+  return absl::OkStatus();
+}
+
+// The label that all legs of a new mirror share, but for leg_uuid.
+Label NewLabel(const std::vector<std::string>& paths,
+               const NewMirrorOptions& options, size_t adopted) {
+  Label label;
+  label.mirror_uuid = NewUuid();
+  label.mirror_name = options.name.empty()
+                          ? std::string(BaseName(RealPath(paths[0])))
+                          : options.name;
+  label.region_bytes = options.region_bytes;
+  label.generation = {1, NewUuid()};
+  absl::flat_hash_set<std::string> names;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    const bool in_sync = adopted == paths.size() || adopted == i;
+    label.members.push_back({NewUuid(), UniqueLegName(paths[i], names),
+                             static_cast<LegSlot>(i), in_sync, ""});
+  }
+  const size_t primary = adopted == paths.size() ? 0 : adopted;
+  label.primary_uuid = label.members[primary].uuid;
+  return label;
+}
+
+// A leg that holds nothing yet carries a generation of its own that the others
+// know as past: older, and with no dirty log that reaches back to it.
+Label LabelOfStaleLeg(Label label, const std::string& blank_generation) {
+  label.generation = {0, blank_generation};
+  label.history.clear();
+  return label;
+}
+
+}  // namespace
+
+absl::Status CheckLegPaths(const std::vector<std::string>& paths) {
+  std::vector<std::string> real;
+  std::vector<struct stat> stats;
+  for (const std::string& path : paths) {
+    struct stat st;
+    if (stat(path.c_str(), &st) != 0) continue;  // a missing leg is no error
+    if (!S_ISDIR(st.st_mode)) return Refuse(path, "is not a directory");
+    for (size_t i = 0; i < stats.size(); ++i) {
+      if (stats[i].st_dev == st.st_dev && stats[i].st_ino == st.st_ino) {
+        return Refuse(path, absl::StrCat("is the same directory as ", real[i]));
+      }
+    }
+    real.push_back(RealPath(path));
+    stats.push_back(st);
+  }
+  for (const std::string& inner : real) {
+    for (const std::string& outer : real) {
+      if (inner != outer && IsBeneath(inner, outer)) {
+        return Refuse(inner, absl::StrCat("lies inside leg ", outer));
+      }
+    }
+    if (absl::Status status = CheckNoMountBeneath(inner); !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
+                                   const NewMirrorOptions& options) {
+  if (!IsValidRegionSize(options.region_bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "region-size ", options.region_bytes,
+        ": must be a power of two from 4K to 1G"));
+  }
+  if (paths.size() < 2 || paths.size() > kLegsMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a mirror has 2 to ", kLegsMax, " legs"));
+  }
+  std::vector<UniqueFd> roots;
+  size_t adopted = paths.size();
+  for (size_t i = 0; i < paths.size(); ++i) {
+    absl::StatusOr<UniqueFd> root = OpenRoot(paths[i]);
+    if (!root.ok()) return root.status();
+    roots.push_back(std::move(*root));
+    if (!options.adopt.empty() &&
+        RealPath(options.adopt) == RealPath(paths[i])) {
+      adopted = i;
+    }
+  }
+  if (!options.adopt.empty() && adopted == paths.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--adopt ", options.adopt, ": is not one of the legs"));
+  }
+  if (absl::Status status = CheckLegPaths(paths); !status.ok()) return status;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    absl::Status status =
+        CheckMayBecomeLeg(paths[i], roots[i].get(), i == adopted);
+    if (!status.ok()) return status;
+  }
+  Label label = NewLabel(paths, options, adopted);
+  const std::string blank_generation = NewUuid();
+  label.history = {blank_generation};
+  for (size_t i = 0; i < paths.size(); ++i) {
+    Label own = label.members[i].in_sync
+                    ? label
+                    : LabelOfStaleLeg(label, blank_generation);
+    own.leg_uuid = label.members[i].uuid;
+    absl::Status status = WriteLabelDurable(roots[i].get(), own);
+    if (!status.ok()) return Refuse(paths[i], status.message());
+  }
+  label.leg_uuid = label.members[0].uuid;
+  return label;
+}
+
+absl::Status ResolveConflict(const std::vector<std::string>& paths,
+                             const std::string& keep) {
+  std::vector<UniqueFd> roots;
+  std::vector<Label> labels;
+  size_t kept = paths.size();
+  for (const std::string& path : paths) {
+    absl::StatusOr<UniqueFd> root = OpenRoot(path);
+    if (!root.ok()) return root.status();
+    absl::StatusOr<Label> label = ReadLabel(root->get());
+    if (!label.ok()) return Refuse(path, label.status().message());
+    if (RealPath(path) == RealPath(keep)) kept = labels.size();
+    roots.push_back(std::move(*root));
+    labels.push_back(std::move(*label));
+  }
+  if (kept == paths.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--keep ", keep, ": is not one of the legs"));
+  }
+  // The kept leg goes on alone in a generation that has seen all the others',
+  // so that they compare as older; what they lack is not in any log.
+  Label next = labels[kept];
+  next.history.insert(next.history.begin(), next.generation.id);
+  next.generation = {next.generation.number + 1, NewUuid()};
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (labels[i].mirror_uuid != next.mirror_uuid) {
+      return Refuse(paths[i], "belongs to another mirror");
+    }
+    if (i != kept) next.history.push_back(labels[i].generation.id);
+  }
+  for (LabelMember& member : next.members) {
+    member.in_sync = member.uuid == next.leg_uuid;
+    member.left_at.clear();
+  }
+  next.primary_uuid = next.leg_uuid;
+  return WriteLabelDurable(roots[kept].get(), next);
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "mirror/assembly.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace mirrorfs {
+namespace {
+
+std::string NameOf(const Label& label) {
+  return label.FindMember(label.leg_uuid)->name;
+}
+
+absl::Status Conflict(const Label& a, const Label& b) {
+  return absl::AbortedError(absl::StrCat(
+      "conflict: legs \"", NameOf(a), "\" and \"", NameOf(b),
+      "\" of mirror \"", a.mirror_name,
+      "\" were each changed without the other; choose the one to keep with "
+      "`mirrorfs resolve --keep LEG LEG...`, or mount the mirror with that leg "
+      "alone to look at it"));
+}
+
+// The newest label, once it is certain that all others lead to it.
+absl::StatusOr<size_t> FindNewest(const std::vector<Label>& labels) {
+  size_t newest = 0;
+  for (size_t i = 1; i < labels.size(); ++i) {
+    if (CompareLabels(labels[i], labels[newest]) == LabelOrder::kNewer) {
+      newest = i;
+    }
+  }
+  for (const Label& label : labels) {
+    const LabelOrder order = CompareLabels(label, labels[newest]);
+    if (order != LabelOrder::kSame && order != LabelOrder::kOlder) {
+      return Conflict(labels[newest], label);
+    }
+  }
+  return newest;
+}
+
+// Among labels of one generation: the one written last. Within a generation
+// only the orderly-end stamp and the log's session change, and an interrupted
+// round of stamps must count as not made.
+size_t PreferUnclean(const std::vector<Label>& labels, size_t newest) {
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (labels[i].generation == labels[newest].generation &&
+        !labels[i].clean) {
+      return i;
+    }
+  }
+  return newest;
+}
+
+void PlaceLeg(FoundLeg found, const LabelMember& member, Assembly& assembly) {
+  found.leg->Identify(member.slot, member.name, member.uuid);
+  assembly.paths[member.slot] = found.path;
+  assembly.legs[member.slot] = std::move(found.leg);
+}
+
+// Gives the paths at which no leg was found to the members that were not, in
+// order: status wants to say where a missing leg was expected.
+void PlaceMissing(const std::vector<std::string>& unclaimed,
+                  Assembly& assembly) {
+  size_t next = 0;
+  for (const LabelMember& member : assembly.label.members) {
+    if (assembly.legs[member.slot] != nullptr) continue;
+    if (next < unclaimed.size()) {
+      assembly.paths[member.slot] = unclaimed[next++];
+    }
+  }
+}
+
+FoundLeg Probe(const std::string& path) {
+  absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(path);
+  if (!leg.ok()) return {path, nullptr, leg.status()};
+  absl::StatusOr<Label> label = ReadLabel((*leg)->root_fd());
+  return {path, std::move(*leg), std::move(label)};
+}
+
+}  // namespace
+
+absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
+  absl::StatusOr<size_t> newest = FindNewest(labels);
+  if (!newest.ok()) return newest.status();
+  LabelVerdict verdict;
+  verdict.newest = PreferUnclean(labels, *newest);
+  const Label& truth = labels[verdict.newest];
+  for (const Label& label : labels) {
+    const LabelMember* member = truth.FindMember(label.leg_uuid);
+    const LegSet slot = LegSet::Of(member->slot);
+    if (verdict.present.contains(slot)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "leg \"", member->name, "\" is there twice (one is a copy)"));
+    }
+    verdict.present |= slot;
+    if (label.generation == truth.generation && member->in_sync) {
+      verdict.in_sync |= slot;
+      if (label.leg_uuid == truth.primary_uuid) verdict.primary = member->slot;
+    } else if (member->in_sync || member->left_at != label.generation.id) {
+      verdict.unaccounted |= slot;
+    }
+  }
+  if (verdict.in_sync.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no up-to-date leg of mirror \"", truth.mirror_name,
+        "\" is here; bring the missing leg back"));
+  }
+  if (verdict.primary < 0) {
+    verdict.primary = std::countr_zero(verdict.in_sync.bits());
+  }
+  return verdict;
+}
+
+absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths) {
+  std::vector<FoundLeg> found;
+  for (const std::string& path : paths) found.push_back(Probe(path));
+
+  Assembly assembly;
+  std::vector<Label> labels;
+  std::vector<FoundLeg> members;
+  std::vector<std::string> unclaimed;
+  for (FoundLeg& leg : found) {
+    absl::Status status = leg.label.status();
+    if (absl::IsUnimplemented(status)) {
+      return absl::UnimplementedError(
+          absl::StrCat("leg ", leg.path, ": ", status.message()));
+    }
+    if (status.ok() && !labels.empty() &&
+        (leg.label->mirror_uuid != labels[0].mirror_uuid ||
+         labels[0].FindMember(leg.label->leg_uuid) == nullptr)) {
+      status = absl::FailedPreconditionError(absl::StrCat(
+          "belongs to another mirror (\"", leg.label->mirror_name, "\")"));
+    }
+    if (!status.ok()) {
+      assembly.notes.push_back(
+          absl::StrCat("leg ", leg.path, " is missing: ", status.message()));
+      unclaimed.push_back(leg.path);
+      continue;
+    }
+    labels.push_back(*leg.label);
+    members.push_back(std::move(leg));
+  }
+  if (labels.empty()) {
+    return absl::NotFoundError(absl::StrCat(
+        assembly.notes.empty() ? "no legs" : assembly.notes[0],
+        "; make a mirror with `mirrorfs create` or -o create"));
+  }
+  absl::StatusOr<LabelVerdict> verdict = JudgeLabels(labels);
+  if (!verdict.ok()) return verdict.status();
+  assembly.verdict = *verdict;
+  assembly.label = labels[verdict->newest];
+  assembly.legs.resize(kLegsMax);
+  assembly.paths.resize(kLegsMax);
+  for (size_t i = 0; i < members.size(); ++i) {
+    const LabelMember* member =
+        assembly.label.FindMember(labels[i].leg_uuid);
+    PlaceLeg(std::move(members[i]), *member, assembly);
+  }
+  PlaceMissing(unclaimed, assembly);
+  return assembly;
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Finding out from the labels which legs are here, which of them are up to
+// date, and from which one recovery copies. Changes nothing.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "leg/label.h"
+#include "leg/leg.h"
+
+namespace mirrorfs {
+
+// A path that was given for a leg, and what was found there.
+struct FoundLeg {
+  std::string path;
+  std::unique_ptr<Leg> leg;     // null when nothing usable is there
+  absl::StatusOr<Label> label;  // why not, when it has none
+};
+
+// What the labels say together. Pure: the tests feed it labels.
+struct LabelVerdict {
+  size_t newest = 0;            // index of the label that the others follow
+  LegSlot primary = -1;
+  LegSet present;               // slots
+  LegSet in_sync;               // present and up to date
+  // Present, but the dirty log does not reach back to where they left: they
+  // are compared whole.
+  LegSet unaccounted;
+};
+
+// `labels` are of one mirror. Fails when two legs were each changed without
+// the other, when one leg is there twice, or when no leg is up to date.
+absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels);
+
+struct Assembly {
+  Label label;  // the newest
+  std::vector<std::unique_ptr<Leg>> legs;  // by slot; null: missing
+  std::vector<std::string> paths;          // by slot, also of the missing
+  LabelVerdict verdict;
+  std::vector<std::string> notes;  // one line for each leg left out, and why
+};
+
+// Opens the legs at `paths` and judges them. A leg that is absent, has no
+// label or the label of another mirror is missing, which is no error; a label
+// of a newer format is, because what it says cannot be weighed.
+absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths);
+
+}  // namespace mirrorfs

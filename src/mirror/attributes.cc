@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Operations on attributes.
+#include <fcntl.h>
+
+#include "leg/object.h"
+#include "mirror/mirror.h"
+
+namespace mirrorfs {
+
+RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
+  RegionGate::Request request;
+  if (!object.named) return request;
+  RegionMark attributes = AttributesMark(object);
+  if (std::optional<RegionMark> cover = CoveringMark(object, kNoTail)) {
+    request.marks.push_back(std::move(*cover));
+    request.covered.push_back(std::move(attributes));
+  } else {
+    request.marks.push_back(std::move(attributes));
+  }
+  return request;
+}
+
+Errno Mirror::Chmod(const ObjectRef& object, mode_t mode) {
+  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
+    return mirrorfs::Chmod(fd, mode);
+  });
+}
+
+Errno Mirror::Chown(const ObjectRef& object, uid_t uid, gid_t gid) {
+  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
+    return mirrorfs::Chown(fd, uid, gid);
+  });
+}
+
+Errno Mirror::SetTimes(const ObjectRef& object, timespec atime,
+                       timespec mtime) {
+  timespec times[2] = {atime, mtime};
+  // The primary's clock says what "now" is; the others get what it said.
+  const auto resolve = [&times](int fd) {
+    const ErrnoOr<struct stat> st = StatObject(fd);
+    if (!st.ok()) return st.error();
+    if (times[0].tv_nsec == UTIME_NOW) times[0] = st->st_atim;
+    if (times[1].tv_nsec == UTIME_NOW) times[1] = st->st_mtim;
+    return kOk;
+  };
+  return OnObjectOfAllLegs(object, [&](Leg& leg, int fd) {
+    const Errno error = mirrorfs::SetTimes(fd, times);
+    if (!error.ok() || leg.slot() != primary_) return error;
+    return resolve(fd);
+  });
+}
+
+Errno Mirror::SetXattr(const ObjectRef& object, const std::string& name,
+                       absl::string_view value, int flags) {
+  bool primary_done = false;
+  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
+    // Whether it may or must exist has been decided by the primary.
+    const Errno error =
+        mirrorfs::SetXattr(fd, name, value, primary_done ? 0 : flags);
+    primary_done = true;
+    return error;
+  });
+}
+
+Errno Mirror::RemoveXattr(const ObjectRef& object, const std::string& name) {
+  bool primary_done = false;
+  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
+    const Errno error = mirrorfs::RemoveXattr(fd, name);
+    const bool already_gone = primary_done && error == Errno(ENODATA);
+    primary_done = true;
+    return already_gone ? kOk : error;
+  });
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Operations on the content of files.
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "leg/object.h"
+#include "leg/parallel_sync.h"
+#include "mirror/mirror.h"
+
+namespace mirrorfs {
+namespace {
+
+// All of it, unless an error comes first; then what was written before it.
+ErrnoOr<size_t> WriteAt(int fd, absl::string_view data, uint64_t offset) {
+  size_t written = 0;
+  while (written < data.size()) {
+    const ssize_t now =
+        pwrite(fd, data.data() + written, data.size() - written,
+               static_cast<off_t>(offset + written));
+    if (now < 0 && errno == EINTR) continue;
+    if (now < 0 && written == 0) return Errno::Last();
+    if (now <= 0) break;
+    written += static_cast<size_t>(now);
+  }
+  return written;
+}
+
+ErrnoOr<size_t> ReadAt(int fd, char* buffer, size_t size, uint64_t offset) {
+  size_t got = 0;
+  while (got < size) {
+    const ssize_t now = pread(fd, buffer + got, size - got,
+                              static_cast<off_t>(offset + got));
+    if (now < 0 && errno == EINTR) continue;
+    if (now < 0) return Errno::Last();
+    if (now == 0) break;
+    got += static_cast<size_t>(now);
+  }
+  return got;
+}
+
+ErrnoOr<size_t> CopyAt(int from, uint64_t from_offset, int to,
+                       uint64_t to_offset, size_t length) {
+  auto in = static_cast<off_t>(from_offset);
+  auto out = static_cast<off_t>(to_offset);
+  size_t copied = 0;
+  while (copied < length) {
+    const ssize_t now =
+        copy_file_range(from, &in, to, &out, length - copied, 0);
+    if (now < 0 && errno == EINTR) continue;
+    if (now < 0 && copied == 0) return Errno::Last();
+    if (now <= 0) break;
+    copied += static_cast<size_t>(now);
+  }
+  return copied;
+}
+
+}  // namespace
+
+Errno Mirror::OpenForRead(const ObjectRef& object, OpenFile& file) {
+  std::lock_guard lock(file.opening);
+  if (file.read_fd(primary_) >= 0) return kOk;
+  if (!object.named) return Errno(ESTALE);
+  ErrnoOr<UniqueFd> fd = primary().OpenObject(object.path, O_RDONLY);
+  if (!fd.ok()) return fd.error();
+  file.SetReadFd(primary_, std::move(*fd));
+  return kOk;
+}
+
+Errno Mirror::OpenForWrite(const ObjectRef& object, OpenFile& file) {
+  // Now, not at the first write: by then the name may be gone.
+  const int fd = WriteFdOn(primary(), object, file);
+  if (fd < 0) return Errno(-fd);
+  secondaries().ForEach([&](LegSlot slot) {
+    // One that fails is noticed by the first write, which is accounted for.
+    (void)WriteFdOn(*legs_[slot], object, file);
+  });
+  return kOk;
+}
+
+// A descriptor for writing, or a negative errno. One of a file that recovery
+// has since replaced on that leg is opened anew.
+int Mirror::WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file) {
+  const LegSlot slot = leg.slot();
+  const uint64_t epoch = leg.replaced_epoch();
+  const auto current = [&] {
+    const int fd = file.write_fd(slot);
+    return fd >= 0 && (!object.named || file.write_fd_epoch(slot) == epoch)
+               ? fd
+               : -1;
+  };
+  if (const int fd = current(); fd >= 0) return fd;
+  std::lock_guard lock(file.opening);
+  if (const int fd = current(); fd >= 0) return fd;
+  if (!object.named) return -ESTALE;
+  ErrnoOr<UniqueFd> opened = leg.OpenObject(object.path, O_RDWR);
+  if (!opened.ok()) return -opened.error().value();
+  file.SetWriteFd(slot, std::move(*opened), epoch);
+  return file.write_fd(slot);
+}
+
+LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset,
+                        size_t size) {
+  if (read_from_ == ReadFrom::kPrimary || !object.named) return primary_;
+  const RegionRange range = RegionsOf(offset, size, log_->GetRegionSize());
+  LegSet usable = present_;
+  for (uint64_t index = range.first; index < range.end; ++index) {
+    usable -= log_->Lacking(RegionKey::Data(object.path, index));
+  }
+  if (read_from_ == ReadFrom::kPrefer) {
+    return preferred_ >= 0 && usable.has(preferred_) ? preferred_ : primary_;
+  }
+  // The same leg for the same region, so that its read-ahead is of use.
+  auto skip = static_cast<int>(range.first % present_.size());
+  LegSlot chosen = primary_;
+  present_.ForEach([&](LegSlot slot) {
+    if (skip-- == 0 && usable.has(slot)) chosen = slot;
+  });
+  return chosen;
+}
+
+ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
+                             uint64_t offset, char* buffer, size_t size) {
+  const LegSlot slot = ReadLeg(object, offset, size);
+  if (slot != primary_) {
+    // No write may be in flight: one reader would see it on one leg and the
+    // next would not on another (I10).
+    const RangeLock::Hold hold(file.ranges, offset, offset + size);
+    const int fd = AnyFdOn(*legs_[slot], object, file);
+    if (fd >= 0) {
+      ErrnoOr<size_t> got = ReadAt(fd, buffer, size, offset);
+      if (got.ok() && *got == size) return got;
+    }
+  }
+  const int fd = file.read_fd(primary_);
+  if (fd < 0) return Errno(EBADF);
+  return ReadAt(fd, buffer, size, offset);
+}
+
+ErrnoOr<size_t> Mirror::Write(const ObjectRef& object, OpenFile& file,
+                              uint64_t offset, absl::string_view data,
+                              bool data_sync) {
+  if (data.empty()) return size_t{0};
+  ErrnoOr<RegionChange> change = gate_.Begin(DataRequest(
+      object, RegionsOf(offset, data.size(), log_->GetRegionSize())));
+  if (!change.ok()) return change.error();
+  const int fd = WriteFdOn(primary(), object, file);
+  if (fd < 0) return Errno(-fd);
+  size_t taken = 0;
+  {
+    const RangeLock::Hold hold(file.ranges, offset, offset + data.size());
+    const ErrnoOr<size_t> written = WriteAt(fd, data, offset);
+    if (!written.ok()) return written.error();
+    taken = *written;
+    file.times_unsettled.store(true, std::memory_order_relaxed);
+    const Errno error = WriteOthers(*change, object, file, offset,
+                                    data.substr(0, taken), taken);
+    if (!error.ok()) return error;
+  }
+  if (data_sync) {
+    if (const Errno error = Fsync(object, file, true); !error.ok()) return error;
+  }
+  return taken;
+}
+
+// The same bytes to the other legs. `taken` becomes what all of them hold.
+Errno Mirror::WriteOthers(RegionChange& change, const ObjectRef& object,
+                          OpenFile& file, uint64_t offset,
+                          absl::string_view data, size_t& taken) {
+  LegSet failed;
+  Errno no_space;
+  (secondaries() - change.lacking()).ForEach([&](LegSlot slot) {
+    const int fd = WriteFdOn(*legs_[slot], object, file);
+    if (fd < 0 && !object.named) return;
+    const ErrnoOr<size_t> written =
+        fd < 0 ? ErrnoOr<size_t>(Errno(-fd)) : WriteAt(fd, data, offset);
+    if (written.ok() && *written == data.size()) return;
+    failed |= LegSet::Of(slot);
+    const Errno error = written.ok() ? Errno(ENOSPC) : written.error();
+    if (error == Errno(ENOSPC) || error == Errno(EDQUOT)) no_space = error;
+    spdlog::warn("leg \"{}\": writing {}: {}", legs_[slot]->name(),
+                 object.path, ErrnoText(error));
+  });
+  if (failed.empty()) return kOk;
+  if (!no_space.ok()) {
+    const size_t kept = TakeBackTail(file, failed, offset, taken);
+    if (kept < taken) {
+      taken = kept;
+      return kept == 0 ? no_space : kOk;
+    }
+  }
+  return RecordFailures(change, failed, no_space);
+}
+
+// When a write made the file longer and did not fit on a leg, all legs can be
+// cut back to what that leg holds, and nothing differs. Returns how many of
+// the `taken` bytes stay; `taken` when it cannot be done so.
+size_t Mirror::TakeBackTail(OpenFile& file, LegSet failed, uint64_t offset,
+                            size_t taken) {
+  uint64_t shortest = UINT64_MAX;
+  failed.ForEach([&](LegSlot slot) {
+    const ErrnoOr<struct stat> st = StatObject(file.write_fd(slot));
+    shortest = std::min<uint64_t>(shortest, st.ok() ? st->st_size : 0);
+  });
+  if (shortest < offset || shortest >= offset + taken) return taken;
+  bool cut = true;
+  file.writable_legs().ForEach([&](LegSlot slot) {
+    cut &= ftruncate(file.write_fd(slot), static_cast<off_t>(shortest)) == 0;
+  });
+  return cut ? static_cast<size_t>(shortest - offset) : taken;
+}
+
+Errno Mirror::OnContentOfAllLegs(RegionGate::Request request,
+                                 const ObjectRef& object, OpenFile& file,
+                                 uint64_t begin, uint64_t end,
+                                 const OnObject& change) {
+  return OnAllLegs(
+      std::move(request),
+      [&, hold = std::shared_ptr<RangeLock::Hold>()](Leg& leg) mutable {
+        // Taken once the marks stand, kept until the last leg is done.
+        if (!hold) {
+          hold = std::make_shared<RangeLock::Hold>(file.ranges, begin, end);
+        }
+        const int fd = WriteFdOn(leg, object, file);
+        if (fd >= 0) return change(leg, fd);
+        return object.named || leg.slot() == primary_ ? Errno(-fd) : kOk;
+      },
+      nullptr);
+}
+
+Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
+  OpenFile unshared(legs_.size());
+  OpenFile& file = object.open != nullptr ? *object.open : unshared;
+  const ErrnoOr<struct stat> before = Stat(object);
+  if (!before.ok()) return before.error();
+  const uint64_t from =
+      std::min(size, static_cast<uint64_t>(before->st_size));
+  const Errno error = OnContentOfAllLegs(
+      SizeRequest(object, from / log_->GetRegionSize()), object, file, from,
+      UINT64_MAX, [&](Leg&, int fd) {
+        return FromSyscall(ftruncate(fd, static_cast<off_t>(size)));
+      });
+  file.times_unsettled = true;
+  if (object.open == nullptr) SettleTimes(object, file);
+  return error;
+}
+
+Errno Mirror::Fallocate(const ObjectRef& object, OpenFile& file, int mode,
+                        uint64_t offset, uint64_t length) {
+  const auto allocate = [&](Leg&, int fd) {
+    return FromSyscall(fallocate(fd, mode, static_cast<off_t>(offset),
+                                 static_cast<off_t>(length)));
+  };
+  const Errno error = OnContentOfAllLegs(
+      DataRequest(object, RegionsOf(offset, length, log_->GetRegionSize())),
+      object, file, offset, offset + length, allocate);
+  file.times_unsettled = true;
+  return error;
+}
+
+ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
+                                  uint64_t from_offset,
+                                  const ObjectRef& to_object, OpenFile& to,
+                                  uint64_t to_offset, size_t length) {
+  const uint64_t region_bytes = log_->GetRegionSize();
+  // Each leg copies its own source, so that it can share blocks; a source that
+  // is not the same everywhere has to go through the kernel's plain copy.
+  const RegionRange source = RegionsOf(from_offset, length, region_bytes);
+  if (source.size() > 4096) return Errno(EOPNOTSUPP);
+  for (uint64_t index = source.first; index < source.end; ++index) {
+    if (!(log_->Lacking(RegionKey::Data(from_object.path, index)) & present_)
+             .empty()) {
+      return Errno(EOPNOTSUPP);
+    }
+  }
+  if (!from_object.named || &from == &to) return Errno(EOPNOTSUPP);
+  const RangeLock::Hold hold(from.ranges, from_offset, from_offset + length);
+  size_t copied = length;
+  const Errno error = OnContentOfAllLegs(
+      DataRequest(to_object, RegionsOf(to_offset, length, region_bytes)),
+      to_object, to, to_offset, to_offset + length,
+      [&, first = true](Leg& leg, int fd) mutable {
+        const int source_fd = AnyFdOn(leg, from_object, from);
+        if (source_fd < 0) return Errno(-source_fd);
+        const ErrnoOr<size_t> now =
+            CopyAt(source_fd, from_offset, fd, to_offset, copied);
+        if (!now.ok()) return now.error();
+        if (!first && *now != copied) return Errno(EIO);
+        first = false;
+        copied = *now;
+        return kOk;
+      });
+  to.times_unsettled = true;
+  if (!error.ok()) return error;
+  return copied;
+}
+
+ErrnoOr<off_t> Mirror::Seek(OpenFile& file, off_t offset, int whence) {
+  const off_t at = lseek(file.read_fd(primary_), offset, whence);
+  if (at < 0) return Errno::Last();
+  return at;
+}
+
+// A descriptor of either kind, opened for reading if there is none; or a
+// negative errno.
+int Mirror::AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file) {
+  const LegSlot slot = leg.slot();
+  if (const int fd = file.read_fd(slot); fd >= 0) return fd;
+  std::lock_guard lock(file.opening);
+  if (const int fd = file.read_fd(slot); fd >= 0) return fd;
+  if (!object.named) return -ESTALE;
+  ErrnoOr<UniqueFd> opened = leg.OpenObject(object.path, O_RDONLY);
+  if (!opened.ok()) return -opened.error().value();
+  file.SetReadFd(slot, std::move(*opened));
+  return file.read_fd(slot);
+}
+
+Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
+  // What a leg lacks is on record; what it has must be durable all the same.
+  const LegSet lacking =
+      object.named ? log_->Lacking(RegionKey::Attributes(object.path))
+                   : LegSet();
+  std::vector<int> fds;
+  std::vector<LegSlot> slots;
+  LegSet behind;
+  present_.ForEach([&](LegSlot slot) {
+    const int fd = AnyFdOn(*legs_[slot], object, file);
+    if (fd >= 0) {
+      fds.push_back(fd);
+      slots.push_back(slot);
+    } else if (object.named && !lacking.has(slot)) {
+      behind |= LegSet::Of(slot);
+    }
+  });
+  const std::vector<Errno> results = SyncTogether(fds, data_only);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results[i].ok()) continue;
+    spdlog::error("leg \"{}\": fsync of {}: {}", legs_[slots[i]]->name(),
+                  object.path, ErrnoText(results[i]));
+    if (slots[i] == primary_) return results[i];
+    behind |= LegSet::Of(slots[i]);
+  }
+  if (behind.has(primary_)) return Errno(EIO);
+  return behind.empty() || !object.named ? kOk : RecordBehind(object, behind);
+}
+
+// From now on `legs` lack all of this file, durably recorded.
+Errno Mirror::RecordBehind(const ObjectRef& object, LegSet legs) {
+  RegionGate::Request request;
+  request.marks.push_back(AttributesMark(object));
+  request.marks.back().record.tail_from = 0;
+  ErrnoOr<RegionChange> change = gate_.Begin(std::move(request));
+  if (!change.ok()) return change.error();
+  return RecordFailures(*change, legs, kOk);
+}
+
+Errno Mirror::FsyncDir(absl::string_view path) {
+  std::vector<UniqueFd> dirs;
+  std::vector<int> fds;
+  (present_ - log_->Lacking(RegionKey::Entries(std::string(path))))
+      .ForEach([&](LegSlot slot) {
+        ErrnoOr<UniqueFd> dir =
+            legs_[slot]->OpenObject(path, O_RDONLY | O_DIRECTORY);
+        if (!dir.ok()) return;
+        fds.push_back(dir->get());
+        dirs.push_back(std::move(*dir));
+      });
+  for (const Errno result : SyncTogether(fds, false)) {
+    if (!result.ok()) return result;
+  }
+  return kOk;
+}
+
+void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
+  if (!file.times_unsettled.exchange(false)) return;
+  const int primary_fd = file.write_fd(primary_);
+  if (primary_fd < 0) return;
+  const ErrnoOr<struct stat> truth = StatObject(primary_fd);
+  if (!truth.ok()) return;
+  (file.writable_legs() & secondaries()).ForEach([&](LegSlot slot) {
+    const int fd = file.write_fd(slot);
+    const ErrnoOr<struct stat> copy = StatObject(fd);
+    if (!copy.ok() || SameTime(copy->st_mtim, truth->st_mtim)) return;
+    const timespec times[2] = {{0, UTIME_OMIT}, truth->st_mtim};
+    (void)mirrorfs::SetTimes(fd, times);
+  });
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "mirror/log_setup.h"
+
+#include <sys/stat.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/errno.h"
+#include "base/uuid.h"
+#include "dirtylog/log_factory.h"
+
+namespace mirrorfs {
+namespace {
+
+LegSet AllMembers(const Label& label) {
+  LegSet all;
+  for (const LabelMember& member : label.members) {
+    all |= LegSet::Of(member.slot);
+  }
+  return all;
+}
+
+const Leg* LegByUuid(const Assembly& assembly, const std::string& uuid) {
+  for (const std::unique_ptr<Leg>& leg : assembly.legs) {
+    if (leg != nullptr && leg->uuid() == uuid) return leg.get();
+  }
+  return nullptr;
+}
+
+// Where the store of `log` is, or empty when its leg is not here.
+std::string StoreDir(const Assembly& assembly, const LabelLog& log) {
+  if (!log.dir.empty()) {
+    return absl::StrCat(log.dir, "/", assembly.label.mirror_uuid);
+  }
+  const Leg* leg = LegByUuid(assembly, log.leg_uuid);
+  return leg == nullptr ? ""
+                        : absl::StrCat(leg->path(), "/", kPrivateDir, "/log");
+}
+
+LogOptions OptionsFor(const Assembly& assembly, const LabelLog& log) {
+  LogOptions options;
+  options.type = log.type;
+  options.region_bytes = assembly.label.region_bytes;
+  options.mirror_uuid = assembly.label.mirror_uuid;
+  options.log_uuid = log.uuid;
+  options.expected_session = log.session;
+  if (log.type != "core") options.dir = StoreDir(assembly, log);
+  return options;
+}
+
+// Opens the log that the labels name and loads it. NotFound when there is
+// none to be had.
+absl::StatusOr<OpenedLog> OpenOld(const Assembly& assembly, LegSet suspects) {
+  const LogOptions options = OptionsFor(assembly, assembly.label.log);
+  if (options.type == "core") {
+    return absl::NotFoundError(
+        "the log was in memory, and the last end was no orderly one");
+  }
+  if (options.dir.empty()) {
+    return absl::NotFoundError("the dirty log lies on a leg that is missing");
+  }
+  absl::StatusOr<OpenedLog> old = OpenLog(options);
+  if (!old.ok()) return old;
+  absl::Status status = old->log->Resume(suspects);
+  if (!status.ok()) return status;
+  return old;
+}
+
+absl::StatusOr<OpenedLog> OpenNew(const Assembly& assembly, LabelLog* log) {
+  log->uuid = NewUuid();
+  log->session.clear();
+  absl::StatusOr<OpenedLog> opened = OpenLog(OptionsFor(assembly, *log));
+  if (!opened.ok()) return opened;
+  absl::Status status = opened->log->Resume(LegSet());
+  if (!status.ok()) return status;
+  log->session = opened->session;
+  return opened;
+}
+
+LabelLog Wish(const Assembly& assembly, const WantedLog& wanted) {
+  LabelLog log;
+  log.type = wanted.type;
+  if (wanted.type == "core") return log;
+  log.dir = wanted.dir;
+  if (wanted.dir.empty()) {
+    log.leg_uuid = assembly.legs[assembly.verdict.primary]->uuid();
+  }
+  return log;
+}
+
+}  // namespace
+
+absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
+                                  const WantedLog& wanted) {
+  const LegSet others = AllMembers(assembly.label) -
+                        LegSet::Of(assembly.verdict.primary);
+  const bool old_counts = !assembly.label.clean;
+  ReadyLog ready;
+  ready.label_log = Wish(assembly, wanted);
+  ready.in_use = old_counts;
+  absl::StatusOr<OpenedLog> old = absl::NotFoundError("not needed");
+  if (old_counts) old = OpenOld(assembly, others);
+  const LabelLog& named = assembly.label.log;
+  const bool same_place = ready.label_log.type == named.type &&
+                          ready.label_log.leg_uuid == named.leg_uuid &&
+                          ready.label_log.dir == named.dir;
+  if (old.ok() && same_place) {
+    ready.log = std::move(old->log);
+    ready.label_log = named;
+    ready.label_log.session = old->session;
+  } else {
+    absl::StatusOr<OpenedLog> opened = OpenNew(assembly, &ready.label_log);
+    if (!opened.ok()) return opened.status();
+    ready.log = std::move(opened->log);
+    if (old.ok()) {
+      absl::Status status = CopyAll(*old->log, *ready.log);
+      if (!status.ok()) return status;
+    }
+  }
+  LegSet unknown = assembly.verdict.unaccounted;
+  if (old_counts && !old.ok()) {
+    unknown |= others;
+    ready.note = absl::StrCat(old.status().message(),
+                              "; everything is compared");
+  }
+  if (unknown.empty()) return ready;
+  ready.in_use = true;
+  MarkAll(*ready.log, unknown);
+  if (absl::Status status = ready.log->Flush(); !status.ok()) return status;
+  return ready;
+}
+
+absl::StatusOr<LabelLog> SaveLog(const Assembly& assembly, DirtyLog& log) {
+  LabelLog label_log = Wish(assembly, {"disk", ""});
+  absl::StatusOr<OpenedLog> store = OpenNew(assembly, &label_log);
+  if (!store.ok()) return store.status();
+  absl::Status status = CopyAll(log, *store->log);
+  if (status.ok()) status = store->log->Postsuspend();
+  if (!status.ok()) return status;
+  return label_log;
+}
+
+}  // namespace mirrorfs

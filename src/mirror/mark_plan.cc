@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Which regions a change marks. Marking must be nearly free, so a change looks
+// for a mark that is already there and says enough:
+//
+//   * What this mount created is covered whole by the entries mark of its
+//     directory, for as long as that stands: recovery compares everything in
+//     it that was created since the mark. (Only what was created: an old file
+//     overwritten in place may keep its old ctime through a loss of power.)
+//   * After a truncation the file's attributes mark covers its tail.
+//   * A sequential writer marks ahead, twice as far each time.
+#include <fcntl.h>
+
+#include "mirror/mirror.h"
+
+namespace mirrorfs {
+namespace {
+
+// File systems stamp with a clock that ticks every few milliseconds, and not
+// always this host's.
+constexpr int64_t kClockSlackNs = 2'000'000'000;
+// How long a new file rides on its directory's mark. Longer would make a crash
+// compare ever larger files whole; shorter costs an archive being unpacked a
+// mark a file.
+constexpr int64_t kCoverNs = 30'000'000'000;
+constexpr uint64_t kMarkAheadRegionsMax = 64;
+// More regions than this are marked as the file's tail, with one record.
+constexpr uint64_t kSingleRegionsMax = 256;
+
+}  // namespace
+
+RegionRecord Mirror::DownRecord() const {
+  RegionRecord record;
+  record.missing = all_ - present_;
+  return record;
+}
+
+int64_t Mirror::CoverSince(int64_t created_ns) const {
+  const int64_t now = clock_->RealtimeNs();
+  return (created_ns == 0 ? now : std::min(now, created_ns)) - kClockSlackNs;
+}
+
+RegionMark Mirror::EntriesMark(absl::string_view dir, int64_t since_ns) const {
+  RegionMark mark{RegionKey::Entries(std::string(dir)), DownRecord()};
+  mark.record.since_ns = since_ns;
+  return mark;
+}
+
+RegionMark Mirror::AttributesMark(const ObjectRef& object) const {
+  RegionMark mark{RegionKey::Attributes(object.path), DownRecord()};
+  mark.record.directory = object.is_dir;
+  return mark;
+}
+
+// The mark of the directory or of the file's tail that covers the file from
+// `first_region` on, if one stands.
+std::optional<RegionMark> Mirror::CoveringMark(const ObjectRef& object,
+                                               uint64_t first_region) {
+  if (object.created_ns != 0 &&
+      clock_->RealtimeNs() < object.created_ns + kCoverNs) {
+    const int64_t since = CoverSince(object.created_ns);
+    RegionMark entries = EntriesMark(ParentPath(object.path), since);
+    const std::optional<RegionRecord> record = log_->Find(entries.key);
+    if (record && record->dirty && record->since_ns <= since) return entries;
+  }
+  RegionMark attributes = AttributesMark(object);
+  const std::optional<RegionRecord> record = log_->Find(attributes.key);
+  if (record && record->dirty && record->tail_from <= first_region) {
+    return attributes;
+  }
+  return std::nullopt;
+}
+
+// Stands for the size of a file among its regions: whoever may make the file
+// shorter changes it, and a copy of any of its regions holds it off.
+RegionMark Mirror::SizeGuard(const ObjectRef& object) const {
+  return {RegionKey::Data(object.path, kSizeGuardIndex), DownRecord()};
+}
+
+RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
+                                        RegionRange range) {
+  RegionGate::Request request;
+  if (!object.named) return request;  // no crash can show it again
+  if (range.size() > kSingleRegionsMax) return SizeRequest(object, range.first);
+  std::vector<RegionMark> regions;
+  for (uint64_t index = range.first; index < range.end; ++index) {
+    regions.push_back({RegionKey::Data(object.path, index), DownRecord()});
+  }
+  std::optional<RegionMark> cover = CoveringMark(object, range.first);
+  if (cover) {
+    request.covered = std::move(regions);
+    request.marks.push_back(std::move(*cover));
+  } else {
+    request.ahead = MarksAhead(object, range);
+    request.marks = std::move(regions);
+  }
+  // It may make the file longer, so the healing of its size is waited for.
+  request.covered.push_back(AttributesMark(object));
+  return request;
+}
+
+// As many regions beyond `range` as lie marked right before it.
+std::vector<RegionMark> Mirror::MarksAhead(const ObjectRef& object,
+                                           RegionRange range) {
+  const auto is_marked = [&](uint64_t index) {
+    const auto record = log_->Find(RegionKey::Data(object.path, index));
+    return record && record->dirty;
+  };
+  std::vector<RegionMark> ahead;
+  if (is_marked(range.end - 1)) return ahead;
+  for (uint64_t run = 0; run < std::min(range.first, kMarkAheadRegionsMax) &&
+                         is_marked(range.first - 1 - run);
+       ++run) {
+    ahead.push_back({RegionKey::Data(object.path, range.end + run),
+                     DownRecord()});
+  }
+  return ahead;
+}
+
+// Everything from region `from` to the end of the file changes, the size too.
+RegionGate::Request Mirror::SizeRequest(const ObjectRef& object,
+                                        uint64_t from) {
+  RegionGate::Request request;
+  if (!object.named) return request;
+  RegionMark attributes = AttributesMark(object);
+  if (std::optional<RegionMark> cover = CoveringMark(object, from)) {
+    request.marks.push_back(std::move(*cover));
+    request.covered.push_back(std::move(attributes));
+  } else {
+    attributes.record.tail_from = from;
+    request.marks.push_back(std::move(attributes));
+  }
+  request.covered.push_back(SizeGuard(object));
+  return request;
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "mirror/membership.h"
+
+#include "base/uuid.h"
+
+namespace mirrorfs {
+
+Membership::Membership(Label label,
+                       const std::vector<std::unique_ptr<Leg>>* legs,
+                       LegSlot primary, LegSet in_sync)
+    : legs_(legs),
+      primary_(primary),
+      label_(std::move(label)),
+      in_sync_(in_sync) {}
+
+void Membership::SetLog(const LabelLog& log) {
+  std::lock_guard lock(mutex_);
+  label_.log = log;
+}
+
+void Membership::SetAccounted(LegSet legs) {
+  std::lock_guard lock(mutex_);
+  for (LabelMember& member : label_.members) {
+    if (!legs.has(member.slot) || (*legs_)[member.slot] == nullptr) continue;
+    const absl::StatusOr<Label> own =
+        ReadLabel((*legs_)[member.slot]->root_fd());
+    if (own.ok()) member.left_at = own->generation.id;
+    member.in_sync = false;
+  }
+}
+
+absl::Status Membership::BeforeFirstChange() {
+  if (ready_for_changes_.load(std::memory_order_acquire)) {
+    return absl::OkStatus();
+  }
+  std::lock_guard lock(mutex_);
+  if (ready_for_changes_.load()) return absl::OkStatus();
+  StartGenerationIfNeeded();
+  label_.clean = false;
+  absl::Status status = WriteLabels();
+  if (status.ok()) ready_for_changes_.store(true, std::memory_order_release);
+  return status;
+}
+
+absl::Status Membership::LegsCaughtUp(LegSet legs) {
+  std::lock_guard lock(mutex_);
+  in_sync_ |= legs;
+  StartGenerationIfNeeded();
+  return WriteLabels();
+}
+
+absl::Status Membership::Stop(bool log_empty) {
+  std::lock_guard lock(mutex_);
+  if (!ready_for_changes_.load() && label_.clean) return absl::OkStatus();
+  label_.clean = log_empty;
+  return WriteLabels();
+}
+
+Label Membership::label() const {
+  std::lock_guard lock(mutex_);
+  return label_;
+}
+
+LegSet Membership::in_sync() const {
+  std::lock_guard lock(mutex_);
+  return in_sync_;
+}
+
+void Membership::StartGenerationIfNeeded() {
+  const Generation old = label_.generation;
+  bool differs = false;
+  for (LabelMember& member : label_.members) {
+    const bool now = in_sync_.has(member.slot);
+    if (now == member.in_sync) continue;
+    differs = true;
+    member.in_sync = now;
+    member.left_at = now ? "" : old.id;
+  }
+  label_.primary_uuid = (*legs_)[primary_]->uuid();
+  if (!differs) return;
+  label_.history.insert(label_.history.begin(), old.id);
+  if (label_.history.size() > kHistoryMax) label_.history.resize(kHistoryMax);
+  label_.generation = {old.number + 1, NewUuid()};
+}
+
+absl::Status Membership::WriteLabels() {
+  absl::Status result;
+  in_sync_.ForEach([&](LegSlot slot) {
+    Leg& leg = *(*legs_)[slot];
+    Label own = label_;
+    own.leg_uuid = leg.uuid();
+    absl::Status status = WriteLabelDurable(leg.root_fd(), own);
+    if (!status.ok() && result.ok()) result = status;
+  });
+  return result;
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Which legs are up to date, as the labels record it. The rules that make a
+// stale leg recognisable for ever:
+//
+//   * The first change of a mount is preceded by labels that say who sees it
+//     (a new generation when the set differs from the recorded one) and that
+//     the log is needed (I8, I28). A mount that changes nothing writes nothing.
+//   * A leg joins the set only when what it lacked is durable on it.
+//   * An orderly end with nothing left in the log is stamped.
+//
+// Threads: all calls from any thread.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "leg/label.h"
+#include "leg/leg.h"
+#include "mirror/assembly.h"
+
+namespace mirrorfs {
+
+class Membership {
+ public:
+  // `legs` (by slot, null when missing) outlive it. `in_sync` are those that
+  // see every change from now on.
+  Membership(Label label, const std::vector<std::unique_ptr<Leg>>* legs,
+             LegSlot primary, LegSet in_sync);
+
+  // The log that the labels shall name from the next label on.
+  void SetLog(const LabelLog& log);
+  // What these legs lack is in the log from now on, all of it.
+  void SetAccounted(LegSet legs);
+
+  // Cheap after the first success.
+  absl::Status BeforeFirstChange();
+
+  // `legs` hold, durably, what the others hold.
+  absl::Status LegsCaughtUp(LegSet legs);
+
+  // The orderly end. `log_empty`: nothing in the log is needed again.
+  absl::Status Stop(bool log_empty);
+
+  Label label() const;
+  LegSet in_sync() const;
+
+ private:
+  // Starts a new generation if the set of up-to-date legs is not the recorded
+  // one. mutex_ is held.
+  void StartGenerationIfNeeded();
+  absl::Status WriteLabels();
+
+  const std::vector<std::unique_ptr<Leg>>* const legs_;
+  const LegSlot primary_;
+
+  mutable std::mutex mutex_;
+  Label label_;         // leg_uuid is filled in for each leg
+  LegSet in_sync_;
+  std::atomic<bool> ready_for_changes_{false};
+};
+
+}  // namespace mirrorfs

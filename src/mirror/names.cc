@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Operations on names.
+#include <fcntl.h>
+#include <linux/fs.h>
+
+#include "leg/object.h"
+#include "mirror/mirror.h"
+
+namespace mirrorfs {
+
+// What is equalized once a new object stands: its own times and those of its
+// directory. Answers with the primary's attributes.
+ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, LegSet legs) {
+  EqualizeMtime(path, legs);
+  EqualizeMtime(ParentPath(path), legs);
+  return primary().Stat(path);
+}
+
+ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
+                                    mode_t mode, const Caller& caller,
+                                    OpenFile& file) {
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  ErrnoOr<RegionChange> change = gate_.Begin(std::move(request));
+  if (!change.ok()) return change.error();
+  const auto create = [&](Leg& leg) {
+    const ActingAs acting(caller);
+    ErrnoOr<UniqueFd> fd = leg.Create(path, flags | O_RDWR | O_EXCL, mode);
+    if (!fd.ok()) return fd.error();
+    file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
+    return kOk;
+  };
+  if (const Errno error = create(primary()); !error.ok()) return error;
+  const Errno error =
+      OnOthers(*change, create, [&](Leg& leg) { return leg.Unlink(path); });
+  if (!error.ok()) return error;
+  file.times_unsettled = true;
+  EqualizeMtime(ParentPath(path), secondaries() - change->lacking());
+  return StatObject(file.write_fd(primary_));
+}
+
+ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
+                                           mode_t mode, const Caller& caller,
+                                           OpenFile& file) {
+  const auto create = [&](Leg& leg) {
+    const ActingAs acting(caller);
+    ErrnoOr<UniqueFd> fd =
+        leg.CreateUnnamed(dir, (flags & O_EXCL) | O_RDWR, mode);
+    if (!fd.ok()) return fd.error();
+    file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
+    return kOk;
+  };
+  if (const Errno error = create(primary()); !error.ok()) return error;
+  // A leg that cannot is told so by Link, which finds no descriptor for it.
+  secondaries().ForEach([&](LegSlot slot) { (void)create(*legs_[slot]); });
+  file.times_unsettled = true;
+  return StatObject(file.write_fd(primary_));
+}
+
+ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
+                                   const Caller& caller) {
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  const Errno error = OnAllLegs(
+      std::move(request),
+      [&](Leg& leg) {
+        const ActingAs acting(caller);
+        return leg.Mkdir(path, mode);
+      },
+      [&](Leg& leg) { return leg.Rmdir(path); });
+  if (!error.ok()) return error;
+  return FinishNew(path, secondaries());
+}
+
+ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
+                                   dev_t rdev, const Caller& caller) {
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  const Errno error = OnAllLegs(
+      std::move(request),
+      [&](Leg& leg) {
+        const ActingAs acting(caller);
+        return leg.Mknod(path, mode, rdev);
+      },
+      [&](Leg& leg) { return leg.Unlink(path); });
+  if (!error.ok()) return error;
+  return FinishNew(path, secondaries());
+}
+
+ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
+                                     absl::string_view path,
+                                     const Caller& caller) {
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  const Errno error = OnAllLegs(
+      std::move(request),
+      [&](Leg& leg) {
+        const ActingAs acting(caller);
+        return leg.Symlink(target, path);
+      },
+      [&](Leg& leg) { return leg.Unlink(path); });
+  if (!error.ok()) return error;
+  return FinishNew(path, secondaries());
+}
+
+ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
+                                  absl::string_view path) {
+  // A file made under another directory's mark has to be covered here, too.
+  RegionGate::Request request;
+  request.marks.push_back(
+      EntriesMark(ParentPath(path), CoverSince(object.created_ns)));
+  const Errno error = OnAllLegs(
+      std::move(request),
+      [&](Leg& leg) {
+        if (object.named) return leg.Link(object.path, path);
+        const int fd =
+            object.open == nullptr ? -1 : object.open->write_fd(leg.slot());
+        return fd < 0 ? Errno(ENOENT) : leg.LinkFd(fd, path);
+      },
+      [&](Leg& leg) { return leg.Unlink(path); });
+  if (!error.ok()) return error;
+  return FinishNew(path, secondaries());
+}
+
+Errno Mirror::Unlink(absl::string_view path, bool last_name,
+                     const std::string& other_name) {
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  if (!last_name && !other_name.empty()) {
+    request.also = [&] { return log_->CopySubtree(path, other_name); };
+  }
+  const Errno error = OnAllLegs(
+      std::move(request), [&](Leg& leg) { return leg.Unlink(path); }, nullptr);
+  if (error.ok()) EqualizeMtime(ParentPath(path), secondaries());
+  return error;
+}
+
+Errno Mirror::Rmdir(absl::string_view path) {
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  const Errno error = OnAllLegs(
+      std::move(request), [&](Leg& leg) { return leg.Rmdir(path); }, nullptr);
+  if (error.ok()) EqualizeMtime(ParentPath(path), secondaries());
+  return error;
+}
+
+Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
+                     unsigned flags) {
+  const absl::string_view from = object.path;
+  const int64_t since = CoverSince(object.created_ns);
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(ParentPath(from), since));
+  if (ParentPath(from) != ParentPath(to)) {
+    request.marks.push_back(EntriesMark(ParentPath(to), since));
+  }
+  request.also = [&] {
+    bool flush = log_->CopySubtree(from, to);
+    if (flags & RENAME_EXCHANGE) flush |= log_->CopySubtree(to, from);
+    return flush;
+  };
+  const Errno error = OnAllLegs(
+      std::move(request),
+      [&](Leg& leg) {
+        const Errno renamed = leg.Rename(from, to, flags);
+        if (object.is_dir) leg.ForgetDirs();
+        return renamed;
+      },
+      nullptr);
+  if (!error.ok()) return error;
+  EqualizeMtime(ParentPath(from), secondaries());
+  if (ParentPath(from) != ParentPath(to)) {
+    EqualizeMtime(ParentPath(to), secondaries());
+  }
+  return kOk;
+}
+
+}  // namespace mirrorfs

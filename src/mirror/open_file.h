@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The descriptors of one open inode on the legs, shared by everybody who has
+// it open: one range lock, one place where a leg's errors show, and an answer
+// for a file that no name leads to any more.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/errno.h"
+#include "base/fd.h"
+#include "mirror/range_lock.h"
+#include "region/leg_set.h"
+
+namespace mirrorfs {
+
+class OpenFile {
+ public:
+  explicit OpenFile(size_t slots) : on_leg_(slots) {}
+  ~OpenFile();
+
+  // A descriptor for reading or for both on that leg, or -1. Valid for as long
+  // as the OpenFile lives.
+  int read_fd(LegSlot slot) const;
+  int write_fd(LegSlot slot) const { return on_leg_[slot].write_fd.load(); }
+  LegSet writable_legs() const;
+
+  // Keeps the descriptor; the one it replaces stays open to the end, because a
+  // request may be using it. `epoch` is the leg's replaced_epoch at opening.
+  void SetReadFd(LegSlot slot, UniqueFd fd);
+  void SetWriteFd(LegSlot slot, UniqueFd fd, uint64_t epoch);
+  uint64_t write_fd_epoch(LegSlot slot) const {
+    return on_leg_[slot].epoch.load();
+  }
+
+  RangeLock ranges;
+  // Opening on the legs, one at a time.
+  std::mutex opening;
+  // Modification times may differ between legs since the last write.
+  std::atomic<bool> times_unsettled{false};
+
+ private:
+  struct OnLeg {
+    std::atomic<int> read_fd{-1};
+    std::atomic<int> write_fd{-1};
+    std::atomic<uint64_t> epoch{0};
+  };
+
+  void Retire(int fd);
+
+  std::vector<OnLeg> on_leg_;
+  std::mutex retired_mutex_;
+  std::vector<UniqueFd> retired_;
+};
+
+// What an operation knows of the object it is about.
+struct ObjectRef {
+  std::string path;             // empty and unnamed: no name leads to it
+  bool named = true;
+  int64_t created_ns = 0;       // when this mount made it, or 0
+  std::shared_ptr<OpenFile> open;  // when somebody has it open
+  bool is_dir = false;
+};
+
+}  // namespace mirrorfs

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "mirror/region_gate.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mirrorfs {
+namespace {
+
+// "Idle for two ticks" as md's write-intent bitmap has it: a region written
+// again and again costs no log I/O.
+constexpr int64_t kCoolingTicks = 2;
+
+std::vector<std::string> Encode(const std::vector<RegionMark>& marks) {
+  std::vector<std::string> encoded;
+  encoded.reserve(marks.size());
+  for (const RegionMark& mark : marks) {
+    encoded.push_back(EncodeRegionKey(mark.key));
+  }
+  return encoded;
+}
+
+}  // namespace
+
+RegionChange::RegionChange(RegionChange&& other) noexcept
+    : gate_(std::exchange(other.gate_, nullptr)),
+      encoded_(std::move(other.encoded_)),
+      marks_(std::move(other.marks_)),
+      lacking_(other.lacking_) {}
+
+RegionChange::~RegionChange() {
+  if (gate_ != nullptr) gate_->End(encoded_);
+}
+
+Errno RegionChange::Fail(LegSet legs) {
+  for (RegionMark& mark : marks_) {
+    mark.record.dirty = true;
+    mark.record.missing |= legs;
+    gate_->log_->MarkRegion(mark.key, mark.record);
+  }
+  return gate_->log_->Flush().ok() ? kOk : Errno(EIO);
+}
+
+ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
+  std::vector<std::string> encoded = Encode(request.marks);
+  for (const RegionMark& mark : request.covered) {
+    encoded.push_back(EncodeRegionKey(mark.key));
+  }
+  {
+    std::unique_lock lock(mutex_);
+    ++waiters_;
+    changed_.wait(lock, [&] { return states_.TryBegin(encoded); });
+    --waiters_;
+    for (const RegionMark& mark : request.ahead) {
+      states_.Adopt(EncodeRegionKey(mark.key), tick_);
+    }
+  }
+  RegionChange change(this, std::move(encoded), std::move(request.marks));
+  if (!before_first_change_().ok()) return Errno(EIO);
+  bool flush = request.also && request.also();
+  for (RegionMark& mark : change.marks_) flush |= Mark(mark, change.lacking_);
+  for (RegionMark& mark : request.covered) {
+    // A leg that lacks it is not written, and has to be remembered for it.
+    if (log_->Lacking(mark.key).empty()) continue;
+    flush |= Mark(mark, change.lacking_);
+    change.marks_.push_back(mark);
+  }
+  LegSet ahead_lacking;
+  for (RegionMark& mark : request.ahead) flush |= Mark(mark, ahead_lacking);
+  if (flush && !log_->Flush().ok()) return Errno(EIO);
+  return change;
+}
+
+bool RegionGate::Mark(RegionMark& mark, LegSet& lacking) {
+  // Legs that lack what lies on the way to this region will not take the
+  // change, so they lack the region too.
+  mark.record.missing |= log_->Lacking(mark.key);
+  mark.record.dirty = true;
+  lacking |= mark.record.missing;
+  return log_->MarkRegion(mark.key, mark.record);
+}
+
+void RegionGate::End(const std::vector<std::string>& encoded) {
+  bool wake;
+  {
+    std::lock_guard lock(mutex_);
+    states_.End(encoded, tick_);
+    wake = waiters_ > 0;
+  }
+  if (wake) changed_.notify_all();
+}
+
+void RegionGate::StartRecovery(const std::vector<RegionKey>& keys) {
+  std::vector<std::string> encoded;
+  for (const RegionKey& key : keys) encoded.push_back(EncodeRegionKey(key));
+  const auto any = [&](auto is) {
+    return std::any_of(encoded.begin(), encoded.end(), is);
+  };
+  std::unique_lock lock(mutex_);
+  ++waiters_;
+  changed_.wait(lock, [&] {
+    return !any([&](auto& key) { return states_.IsRecovering(key); });
+  });
+  for (const std::string& key : encoded) states_.StartRecovery(key);
+  changed_.wait(lock, [&] {
+    return !any([&](auto& key) { return !states_.IsQuiesced(key); });
+  });
+  --waiters_;
+}
+
+void RegionGate::FinishRecovery(const std::vector<RegionKey>& keys) {
+  {
+    std::lock_guard lock(mutex_);
+    for (const RegionKey& key : keys) {
+      states_.FinishRecovery(EncodeRegionKey(key), tick_);
+    }
+  }
+  changed_.notify_all();
+}
+
+void RegionGate::Tick() {
+  std::lock_guard lock(mutex_);
+  ++tick_;
+}
+
+std::vector<RegionStates::IdleRegion> RegionGate::Idle(bool all) {
+  std::lock_guard lock(mutex_);
+  return states_.Idle(all ? tick_ : tick_ - kCoolingTicks);
+}
+
+void RegionGate::Clear(const std::vector<RegionStates::IdleRegion>& regions) {
+  for (const RegionStates::IdleRegion& region : regions) {
+    const std::optional<RegionKey> key = DecodeRegionKey(region.key);
+    // In the log within the same critical section: a mark that comes between
+    // would be overtaken by this clear.
+    std::lock_guard lock(mutex_);
+    if (states_.ClearIfUnchanged(region) && key) log_->ClearRegion(*key);
+  }
+}
+
+void RegionGate::AdoptDirty() {
+  log_->ForEach([&](const RegionKey& key, const RegionRecord& record) {
+    if (!record.dirty) return;
+    std::lock_guard lock(mutex_);
+    states_.Adopt(EncodeRegionKey(key), tick_);
+  });
+}
+
+bool RegionGate::IsQuiet(const RegionKey& key) {
+  std::lock_guard lock(mutex_);
+  return states_.IsQuiesced(EncodeRegionKey(key));
+}
+
+size_t RegionGate::region_count() {
+  std::lock_guard lock(mutex_);
+  return states_.size();
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The gate through which every change passes on its way to the legs. It ties
+// what is going on in a region (RegionStates) to what the log remembers of it
+// (DirtyLog) and keeps three promises:
+//
+//   I1   a region's mark is durable before Begin returns, so before the first
+//        byte reaches any leg;
+//   I6   a clear is bound to the change it saw;
+//   I11  a change of a region under recovery waits, and recovery waits for
+//        changes under way.
+//
+// Threads: all calls from any thread. Begin and StartRecovery block; nothing
+// else does, and the mutex is never held during I/O.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/errno.h"
+#include "dirtylog/dirty_log.h"
+#include "region/region_key.h"
+#include "region/region_record.h"
+#include "region/region_states.h"
+
+namespace mirrorfs {
+
+// A region about to change, and what its record must say meanwhile (`dirty` is
+// added by the gate).
+struct RegionMark {
+  RegionKey key;
+  RegionRecord record;
+};
+
+class RegionGate;
+
+// A change under way. Ends when destroyed.
+class RegionChange {
+ public:
+  RegionChange(RegionChange&& other) noexcept;
+  RegionChange& operator=(RegionChange&&) = delete;
+  ~RegionChange();
+
+  // Legs that must not be written, because they lack what is to be changed.
+  LegSet lacking() const { return lacking_; }
+
+  // `legs` did not take the change: they lack these regions from now on.
+  // Durable when it returns OK (I8).
+  Errno Fail(LegSet legs);
+
+ private:
+  friend class RegionGate;
+  RegionChange(RegionGate* gate, std::vector<std::string> encoded,
+               std::vector<RegionMark> marks)
+      : gate_(gate), encoded_(std::move(encoded)), marks_(std::move(marks)) {}
+
+  RegionGate* gate_;
+  std::vector<std::string> encoded_;
+  std::vector<RegionMark> marks_;
+  LegSet lacking_;
+};
+
+class RegionGate {
+ public:
+  // `before_first_change` makes the labels ready for a change (cheap once it
+  // has been done); both outlive the gate.
+  RegionGate(DirtyLog* log, std::function<absl::Status()> before_first_change)
+      : log_(log), before_first_change_(std::move(before_first_change)) {}
+
+  struct Request {
+    std::vector<RegionMark> marks;
+    // Changed too, but covered by one of the marks: not marked themselves
+    // (unless a leg lacks them), yet a recovery of them is waited for.
+    std::vector<RegionMark> covered;
+    // Marked in the same write, but not part of the change: marking ahead.
+    std::vector<RegionMark> ahead;
+    // More to do to the log before the flush (a rename's re-keying); true
+    // when it left something to flush.
+    std::function<bool()> also;
+  };
+
+  // Waits until no region of the request is under recovery, and marks. EIO
+  // when the mark cannot be made durable: nothing may be written then (I17).
+  ErrnoOr<RegionChange> Begin(Request request);
+
+  // Holds off new changes of the regions and waits for those under way, and
+  // for other recoveries of them.
+  void StartRecovery(const std::vector<RegionKey>& keys);
+  void FinishRecovery(const std::vector<RegionKey>& keys);
+
+  // Coarse time for cooling; raised by the clearing thread.
+  void Tick();
+
+  // Idle for two ticks or more (`all`: for none). Cleared regions are
+  // forgotten unless something happened to them since they were taken.
+  std::vector<RegionStates::IdleRegion> Idle(bool all);
+  void Clear(const std::vector<RegionStates::IdleRegion>& regions);
+
+  // Makes dirty regions of the log known here, so that they are cleared.
+  void AdoptDirty();
+
+  // Whether nothing is pending in the region.
+  bool IsQuiet(const RegionKey& key);
+  size_t region_count();
+
+ private:
+  friend class RegionChange;
+  void End(const std::vector<std::string>& encoded);
+  // Marks in the log and adds to `lacking` what the region lacks; true when
+  // that has to be flushed.
+  bool Mark(RegionMark& mark, LegSet& lacking);
+
+  DirtyLog* const log_;
+  const std::function<absl::Status()> before_first_change_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;  // a recovery or a change ended
+  RegionStates states_;
+  int64_t tick_ = 0;
+  int waiters_ = 0;  // threads in changed_; End need not wake nobody
+};
+
+}  // namespace mirrorfs

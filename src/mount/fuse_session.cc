@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "mount/fuse_session.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+
+namespace mirrorfs {
+namespace {
+
+constexpr int kThreadsMin = 4;
+
+// What df and findmnt show; a comma would end the option.
+std::string SourceName(const MountCommand& command) {
+  return absl::StrReplaceAll(FormatLegList(command.legs),
+                             {{"\\", "\\\\"}, {",", "\\,"}});
+}
+
+int ThreadsFor(int wanted) {
+  if (wanted > 0) return wanted;
+  const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  return std::max(kThreadsMin, 2 * static_cast<int>(cores));
+}
+
+}  // namespace
+
+absl::Status FuseSession::Mount(const MountCommand& command, FileSystem* fs) {
+  std::vector<std::string> words = FuseMountWords(command.options);
+  words.push_back("default_permissions");
+  words.push_back("subtype=mirrorfs");
+  words.push_back(absl::StrCat("fsname=", SourceName(command)));
+  fuse_args args = FUSE_ARGS_INIT(0, nullptr);
+  fuse_opt_add_arg(&args, "mirrorfs");
+  fuse_opt_add_arg(&args, "-o");
+  fuse_opt_add_arg(&args, absl::StrJoin(words, ",").c_str());
+  session_ = fuse_session_new(&args, &FileSystem::Operations(),
+                              sizeof(fuse_lowlevel_ops), fs);
+  fuse_opt_free_args(&args);
+  if (session_ == nullptr) {
+    return absl::InternalError("libfuse refused the mount options");
+  }
+  if (fuse_session_mount(session_, command.mount_point.c_str()) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("mount point ", command.mount_point,
+                     ": the kernel refused the mount (is fuse there?)"));
+  }
+  mounted_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status FuseSession::Serve(int threads) {
+  fuse_set_signal_handlers(session_);
+  fuse_loop_config* config = fuse_loop_cfg_create();
+  fuse_loop_cfg_set_max_threads(config, ThreadsFor(threads));
+  fuse_loop_cfg_set_idle_threads(config, ThreadsFor(threads));
+  fuse_loop_cfg_set_clone_fd(config, 0);
+  const int result = fuse_session_loop_mt(session_, config);
+  fuse_loop_cfg_destroy(config);
+  // By signal, or the mount is gone: both are how it is meant to end.
+  if (result < 0) {
+    return absl::InternalError(
+        absl::StrCat("the FUSE session ended: ", ErrnoText(Errno(-result))));
+  }
+  return absl::OkStatus();
+}
+
+FuseSession::~FuseSession() {
+  if (session_ == nullptr) return;
+  fuse_remove_signal_handlers(session_);
+  if (mounted_) fuse_session_unmount(session_);
+  fuse_session_destroy(session_);
+}
+
+}  // namespace mirrorfs

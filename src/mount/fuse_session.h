@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "fuse/file_system.h"
+#include "mount/options.h"
+
+namespace mirrorfs {
+
+// The kernel's side of the mount, for as long as it lives.
+class FuseSession {
+ public:
+  // Mounts; requests wait in the kernel until Serve.
+  absl::Status Mount(const MountCommand& command, FileSystem* fs);
+  // Answers requests until the mount is gone or a signal asks to end.
+  absl::Status Serve(int threads);
+  ~FuseSession();
+
+ private:
+  fuse_session* session_ = nullptr;
+  bool mounted_ = false;
+};
+
+}  // namespace mirrorfs

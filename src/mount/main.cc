@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// mount.mirrorfs: the helper that mount(8) runs, and the daemon it leaves
+// behind. It forks before anything has a thread, and the parent waits until
+// the mount is usable or has failed; either way the caller gets one answer.
+#include <fcntl.h>
+#include <signal.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/syslog_sink.h>
+#include <spdlog/spdlog.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/fd.h"
+#include "mount/daemon.h"
+#include "mount/mount_point.h"
+#include "mount/options.h"
+
+namespace mirrorfs {
+namespace {
+
+// As mount(8) has them.
+enum ExitCode { kExitOk = 0, kExitUsage = 1, kExitSystem = 2, kExitMount = 32 };
+
+int Fail(ExitCode code, absl::string_view what) {
+  fprintf(stderr, "mount.mirrorfs: %s\n", std::string(what).c_str());
+  return code;
+}
+
+// MIRRORFS_DIAG=FILE is for tests; people get syslog, or stderr when the
+// daemon stays in the foreground.
+void SetUpDiagnostics(bool foreground) {
+  std::shared_ptr<spdlog::logger> logger;
+  if (const char* file = getenv("MIRRORFS_DIAG")) {
+    logger = spdlog::basic_logger_mt("mirrorfs", file);
+  } else if (foreground) {
+    logger = spdlog::stderr_logger_mt("mirrorfs");
+    logger->set_pattern("mirrorfs: %l: %v");
+  } else {
+    logger = spdlog::syslog_logger_mt("mirrorfs", "mirrorfs", LOG_PID);
+  }
+  logger->flush_on(spdlog::level::info);
+  spdlog::set_default_logger(logger);
+}
+
+int RunForeground(const MountCommand& command) {
+  SetUpDiagnostics(true);
+  const absl::Status status = RunDaemon(command, [] {});
+  return status.ok() ? kExitOk : Fail(kExitMount, status.message());
+}
+
+// The child's end of the pipe: "+" says usable, anything else is the error.
+void Report(UniqueFd& pipe, absl::string_view text) {
+  if (pipe.valid()) (void)!write(pipe.get(), text.data(), text.size());
+  pipe.Reset();
+}
+
+void LeaveTerminal() {
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (int fd : {0, 1, 2}) dup2(null.get(), fd);
+}
+
+int RunChild(const MountCommand& command, UniqueFd pipe) {
+  setsid();
+  (void)!chdir("/");
+  SetUpDiagnostics(false);
+  const absl::Status status = RunDaemon(command, [&] {
+    LeaveTerminal();
+    Report(pipe, "+");
+  });
+  if (status.ok()) return kExitOk;
+  if (pipe.valid()) {
+    Report(pipe, status.message());
+  } else {
+    spdlog::error("{}", status.ToString());
+  }
+  return kExitMount;
+}
+
+int RunParent(pid_t child, const UniqueFd& pipe) {
+  std::string answer;
+  char buffer[512];
+  ssize_t got;
+  while ((got = read(pipe.get(), buffer, sizeof(buffer))) > 0) {
+    answer.append(buffer, static_cast<size_t>(got));
+    if (answer[0] == '+') return kExitOk;
+  }
+  waitpid(child, nullptr, 0);
+  if (answer.empty()) answer = "the daemon died before the mount was usable";
+  return Fail(kExitMount, answer);
+}
+
+int RunBackground(const MountCommand& command) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return Fail(kExitSystem, "no pipe");
+  UniqueFd read_end(ends[0]);
+  UniqueFd write_end(ends[1]);
+  const pid_t child = fork();
+  if (child < 0) return Fail(kExitSystem, "cannot fork");
+  if (child == 0) {
+    read_end.Reset();
+    return RunChild(command, std::move(write_end));
+  }
+  write_end.Reset();
+  return RunParent(child, read_end);
+}
+
+int Main(int argc, char** argv) {
+  absl::StatusOr<MountCommand> command = ParseMountCommandLine(argc, argv);
+  if (!command.ok()) return Fail(kExitUsage, command.status().message());
+  switch (command->action) {
+    case MountCommand::Action::kHelp:
+      fputs(MountUsage().c_str(), stdout);
+      return kExitOk;
+    case MountCommand::Action::kVersion:
+      puts("mount.mirrorfs " MIRRORFS_VERSION);
+      return kExitOk;
+    case MountCommand::Action::kFake:
+      return kExitOk;
+    case MountCommand::Action::kMount:
+      break;
+  }
+  if (command->options.remount) {
+    return Fail(kExitUsage, "remount: no option can be changed while mounted");
+  }
+  ClearDeadMount(command->mount_point);
+  command->mount_point = AbsolutePath(command->mount_point);
+  for (std::string& leg : command->legs) leg = AbsolutePath(leg);
+  const absl::Status status = CheckMountPoint(
+      command->mount_point, command->legs, command->options.log_dir);
+  if (!status.ok()) return Fail(kExitMount, status.message());
+  return command->options.foreground ? RunForeground(*command)
+                                     : RunBackground(*command);
+}
+
+}  // namespace
+}  // namespace mirrorfs
+
+int main(int argc, char** argv) { return mirrorfs::Main(argc, argv); }

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The one table of mount options.
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/units.h"
+#include "mount/options.h"
+#include "region/leg_set.h"
+#include "region/region_range.h"
+
+namespace mirrorfs {
+namespace {
+
+using Kind = MountOptionInfo::Kind;
+
+constexpr int kThreadsMax = 256;
+constexpr size_t kNameBytesMax = 255;
+
+absl::Status Bad(absl::string_view why) {
+  return absl::InvalidArgumentError(why);
+}
+
+template <auto Field, auto Value>
+absl::Status Set(absl::string_view, MountOptions* options) {
+  options->*Field = Value;
+  return absl::OkStatus();
+}
+
+template <auto Field, int kMin, int kMax>
+absl::Status SetInt(absl::string_view value, MountOptions* options) {
+  int number = 0;
+  if (!absl::SimpleAtoi(value, &number) || number < kMin || number > kMax) {
+    return Bad(absl::StrCat("must be a number from ", kMin, " to ", kMax));
+  }
+  options->*Field = number;
+  return absl::OkStatus();
+}
+
+template <auto Field>
+absl::Status SetDuration(absl::string_view value, MountOptions* options) {
+  absl::StatusOr<absl::Duration> duration = ParseDuration(value);
+  if (!duration.ok()) return Bad("must be a duration like 500ms, 15s or 5m");
+  options->*Field = *duration;
+  return absl::OkStatus();
+}
+
+absl::Status SetWaitLegs(absl::string_view value, MountOptions* options) {
+  absl::Status status = SetDuration<&MountOptions::wait_legs>(value, options);
+  if (status.ok() && options->wait_legs == absl::InfiniteDuration()) {
+    return Bad("must have an end, or a missing disk stops the boot");
+  }
+  return status;
+}
+
+absl::Status SetLog(absl::string_view value, MountOptions* options) {
+  if (value != "core" && value != "disk") return Bad("must be core or disk");
+  options->log = std::string(value);
+  return absl::OkStatus();
+}
+
+absl::Status SetLogDir(absl::string_view value, MountOptions* options) {
+  if (value.empty() || value.front() != '/') {
+    return Bad("must be an absolute path");
+  }
+  options->log_dir = std::string(value);
+  return absl::OkStatus();
+}
+
+absl::Status SetRegionSize(absl::string_view value, MountOptions* options) {
+  absl::StatusOr<uint64_t> bytes = ParseSize(value);
+  if (!bytes.ok() || (*bytes != 0 && !IsValidRegionSize(*bytes))) {
+    return Bad(absl::StrCat("must be a power of two from ",
+                            FormatSize(kRegionBytesMin), " to ",
+                            FormatSize(kRegionBytesMax)));
+  }
+  options->region_bytes = *bytes;
+  return absl::OkStatus();
+}
+
+bool IsControl(unsigned char c) { return c < 0x20 || c == 0x7f; }
+
+absl::Status SetName(absl::string_view value, MountOptions* options) {
+  if (value.empty() || value.size() > kNameBytesMax ||
+      value.find('/') != value.npos ||
+      std::any_of(value.begin(), value.end(), IsControl)) {
+    return Bad("must be a name without '/' and control characters");
+  }
+  options->name = std::string(value);
+  return absl::OkStatus();
+}
+
+absl::Status SetReadPolicy(absl::string_view value, MountOptions* options) {
+  constexpr absl::string_view kPrefer = "prefer=";
+  ReadPolicy policy;
+  if (value == "primary") {
+    policy.kind = ReadPolicy::Kind::kPrimary;
+  } else if (value == "round-robin" || value == "round_robin") {
+    policy.kind = ReadPolicy::Kind::kRoundRobin;
+  } else if (value.substr(0, kPrefer.size()) == kPrefer &&
+             value.size() > kPrefer.size()) {
+    policy.kind = ReadPolicy::Kind::kPreferLeg;
+    policy.leg = std::string(value.substr(kPrefer.size()));
+  } else {
+    return Bad("must be primary, round-robin or prefer=LEG");
+  }
+  options->read_policy = policy;
+  return absl::OkStatus();
+}
+
+absl::Status SetCache(absl::string_view value, MountOptions* options) {
+  if (value == "writethrough") {
+    options->cache = CacheMode::kWriteThrough;
+  } else if (value == "writeback") {
+    options->cache = CacheMode::kWriteBack;
+  } else if (value == "none") {
+    options->cache = CacheMode::kNone;
+  } else {
+    return Bad("must be writethrough, writeback or none");
+  }
+  return absl::OkStatus();
+}
+
+using O = MountOptions;
+
+constexpr char kOurs[] = "mirrorfs decides it by itself";
+
+constexpr MountOptionInfo kTable[] = {
+    {"log", Kind::kValue, "core|disk", "where the dirty log is kept [disk]",
+     SetLog},
+    {"log-dir", Kind::kValue, "DIR",
+     "keep the log of log=disk here [on the primary leg]", SetLogDir},
+    {"region-size", Kind::kValue, "SIZE",
+     "unit of the dirty log, with create [1M, else from the label]",
+     SetRegionSize},
+    {"name", Kind::kValue, "NAME",
+     "the mirror's name, with create; else it must be this one", SetName},
+    {"min-legs", Kind::kValue, "N", "refuse to start with fewer legs [1]",
+     SetInt<&O::min_legs, 1, kLegsMax>},
+    {"wait-legs", Kind::kValue, "DURATION",
+     "wait that long for missing legs before starting degraded [0]",
+     SetWaitLegs},
+    {"create", Kind::kFlag, "",
+     "label the legs first if they are empty and have no label",
+     Set<&O::create, true>},
+    {"read-policy", Kind::kValue, "primary|round-robin|prefer=LEG",
+     "which leg in sync is read [primary]", SetReadPolicy},
+    {"threads", Kind::kValue, "N", "worker threads [chosen by the daemon]",
+     SetInt<&O::threads, 1, kThreadsMax>},
+    {"cache", Kind::kValue, "writethrough|writeback|none",
+     "how the kernel caches file contents [writethrough]", SetCache},
+    {"attr-timeout", Kind::kValue, "DURATION",
+     "how long the kernel trusts attributes [1s]",
+     SetDuration<&O::attr_timeout>},
+    {"entry-timeout", Kind::kValue, "DURATION",
+     "how long the kernel trusts names [1s]", SetDuration<&O::entry_timeout>},
+    {"negative-timeout", Kind::kValue, "DURATION",
+     "how long the kernel trusts that a name is absent [0]",
+     SetDuration<&O::negative_timeout>},
+    {"foreground", Kind::kFlag, "", "do not detach; for service managers",
+     Set<&O::foreground, true>},
+    {"allow-other", Kind::kFlag, "", "let every user in [on for root]",
+     Set<&O::allow_other, true>},
+    {"no-allow-other", Kind::kFlag, "", "only the user who mounts gets in",
+     Set<&O::allow_other, false>},
+    {"user-only", Kind::kFlag, "", "the same as no-allow-other",
+     Set<&O::allow_other, false>},
+    {"remount", Kind::kFlag, "", "change the options of a running mount",
+     Set<&O::remount, true>},
+
+    {"ro", Kind::kFlag, "", "read-only", Set<&O::read_only, true>},
+    {"rw", Kind::kFlag, "", "read and write [default]",
+     Set<&O::read_only, false>},
+    {"suid", Kind::kFlag, "", "honour set-user-ID bits", Set<&O::suid, true>},
+    {"nosuid", Kind::kFlag, "", "ignore set-user-ID bits [default]",
+     Set<&O::suid, false>},
+    {"dev", Kind::kFlag, "", "device nodes work", Set<&O::dev, true>},
+    {"nodev", Kind::kFlag, "", "device nodes do not work [default]",
+     Set<&O::dev, false>},
+    {"exec", Kind::kFlag, "", "programs can be run [default]",
+     Set<&O::exec, true>},
+    {"noexec", Kind::kFlag, "", "programs cannot be run", Set<&O::exec, false>},
+    {"sync", Kind::kFlag, "", "every write is synchronous",
+     Set<&O::sync, true>},
+    {"async", Kind::kFlag, "", "writes are cached [default]",
+     Set<&O::sync, false>},
+    {"dirsync", Kind::kFlag, "", "changes of directories are synchronous",
+     Set<&O::dirsync, true>},
+    {"relatime", Kind::kFlag, "",
+     "access times as the legs' file systems keep them [default]",
+     Set<&O::atime, AtimeMode::kRelatime>},
+    {"atime", Kind::kFlag, "", "the same as relatime",
+     Set<&O::atime, AtimeMode::kRelatime>},
+    {"strictatime", Kind::kFlag, "", "every read updates the access time",
+     Set<&O::atime, AtimeMode::kStrictatime>},
+    {"norelatime", Kind::kFlag, "", "the same as strictatime",
+     Set<&O::atime, AtimeMode::kStrictatime>},
+    {"noatime", Kind::kFlag, "", "reads leave the access time alone",
+     Set<&O::atime, AtimeMode::kNoatime>},
+    {"default-permissions", Kind::kIgnored, "", "always on", nullptr},
+
+    {"defaults", Kind::kIgnored, "", "", nullptr},
+    {"auto", Kind::kIgnored, "", "", nullptr},
+    {"noauto", Kind::kIgnored, "", "", nullptr},
+    {"nofail", Kind::kIgnored, "", "", nullptr},
+    {"_netdev", Kind::kIgnored, "", "", nullptr},
+    {"user", Kind::kIgnored, "", "", nullptr},
+    {"nouser", Kind::kIgnored, "", "", nullptr},
+    {"users", Kind::kIgnored, "", "", nullptr},
+    {"owner", Kind::kIgnored, "", "", nullptr},
+    {"group", Kind::kIgnored, "", "", nullptr},
+    {"comment", Kind::kIgnored, "", "", nullptr},
+    {"diratime", Kind::kIgnored, "", "", nullptr},
+    {"nodiratime", Kind::kIgnored, "", "", nullptr},
+    {"lazytime", Kind::kIgnored, "", "", nullptr},
+    {"nolazytime", Kind::kIgnored, "", "", nullptr},
+
+    {"auto-cache", Kind::kRejected, "", "use cache=", nullptr},
+    {"auto-unmount", Kind::kRejected, "", "it is unreliable", nullptr},
+    {"allow-root", Kind::kRejected, "", "use no-allow-other", nullptr},
+    {"big-writes", Kind::kRejected, "", kOurs, nullptr},
+    {"blksize", Kind::kRejected, "", kOurs, nullptr},
+    {"clone-fd", Kind::kRejected, "", kOurs, nullptr},
+    {"direct-io", Kind::kRejected, "", "use cache=none", nullptr},
+    {"fd", Kind::kRejected, "", kOurs, nullptr},
+    {"fsname", Kind::kRejected, "", "use name=", nullptr},
+    {"group-id", Kind::kRejected, "", kOurs, nullptr},
+    {"kernel-cache", Kind::kRejected, "", "use cache=", nullptr},
+    {"max-read", Kind::kRejected, "", kOurs, nullptr},
+    {"max-write", Kind::kRejected, "", kOurs, nullptr},
+    {"nonempty", Kind::kRejected, "", kOurs, nullptr},
+    {"rootmode", Kind::kRejected, "", kOurs, nullptr},
+    {"subtype", Kind::kRejected, "", kOurs, nullptr},
+    {"use-ino", Kind::kRejected, "", kOurs, nullptr},
+    {"user-id", Kind::kRejected, "", kOurs, nullptr},
+    {"writeback-cache", Kind::kRejected, "", "use cache=writeback", nullptr},
+};
+
+}  // namespace
+
+absl::Span<const MountOptionInfo> MountOptionTable() { return kTable; }
+
+}  // namespace mirrorfs

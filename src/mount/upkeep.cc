@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "mount/upkeep.h"
+
+#include <pthread.h>
+
+namespace mirrorfs {
+
+Upkeep::Upkeep(absl::Duration period, std::function<void()> tick)
+    : period_(period), tick_(std::move(tick)), thread_([this] { Run(); }) {}
+
+Upkeep::~Upkeep() { Stop(); }
+
+void Upkeep::Stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  stop_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Upkeep::Run() {
+  pthread_setname_np(pthread_self(), "upkeep");
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    stop_.wait_for(lock, absl::ToChronoMilliseconds(period_),
+                   [this] { return stopping_; });
+    if (stopping_) return;
+    lock.unlock();
+    tick_();
+    lock.lock();
+  }
+}
+
+}  // namespace mirrorfs

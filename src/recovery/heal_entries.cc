@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "leg/label.h"
+#include "leg/object.h"
+#include "recovery/healer.h"
+
+namespace mirrorfs {
+namespace {
+
+int64_t ToNs(const timespec& time) {
+  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+}
+
+bool SameKind(const struct stat& a, const struct stat& b) {
+  if ((a.st_mode & S_IFMT) != (b.st_mode & S_IFMT)) return false;
+  const bool device = S_ISCHR(a.st_mode) || S_ISBLK(a.st_mode);
+  return !device || a.st_rdev == b.st_rdev;
+}
+
+// What a look at the inodes tells; xattrs and content are another matter.
+bool SameAttributes(const struct stat& a, const struct stat& b) {
+  const bool sized = S_ISREG(a.st_mode);
+  return a.st_mode == b.st_mode && a.st_uid == b.st_uid &&
+         a.st_gid == b.st_gid && SameTime(a.st_mtim, b.st_mtim) &&
+         (!sized || a.st_size == b.st_size);
+}
+
+// A name in the leg's private directory that nobody else uses now.
+std::string TemporaryPath(const Leg& leg) {
+  static std::atomic<uint64_t> count{0};
+  return absl::StrCat(kPrivateDir, "/new.", leg.slot(), ".", count++);
+}
+
+}  // namespace
+
+bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
+  std::shared_lock names(mirror_->names_lock());
+  const std::vector<RegionKey> held = {work.key};
+  mirror_->gate().StartRecovery(held);
+  LegSet healed;
+  targets.ForEach([&](LegSlot slot) {
+    const Errno error = HealNames(work, *mirror_->legs()[slot]);
+    if (error.ok()) {
+      healed |= LegSet::Of(slot);
+      return;
+    }
+    spdlog::warn("leg \"{}\": healing directory \"{}\": {}",
+                 mirror_->legs()[slot]->name(), work.key.path,
+                 ErrnoText(error));
+  });
+  if (!healed.empty()) mirror_->log().SetRegionSync(work.key, healed, true);
+  mirror_->gate().FinishRecovery(held);
+  return healed == targets;
+}
+
+Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
+  const std::string& dir = work.key.path;
+  const ErrnoOr<struct stat> truth = mirror_->primary().Stat(dir);
+  if (!truth.ok() || !S_ISDIR(truth->st_mode)) {
+    // Gone, and that its parent's entries say.
+    return truth.ok() || truth.error() == Errno(ENOENT) ? kOk : truth.error();
+  }
+  const ErrnoOr<struct stat> copy = leg.Stat(dir);
+  if (!copy.ok() || !S_ISDIR(copy->st_mode)) {
+    NameIsMissing(dir, leg.slot());
+    return Errno(ESTALE);
+  }
+  ErrnoOr<std::vector<std::string>> wanted =
+      ListNames(mirror_->primary(), dir);
+  if (!wanted.ok()) return wanted.error();
+  const ErrnoOr<std::vector<std::string>> present = ListNames(leg, dir);
+  if (!present.ok()) return present.error();
+  const absl::flat_hash_set<std::string> keep(wanted->begin(), wanted->end());
+  for (const std::string& name : *present) {
+    if (keep.contains(name)) continue;
+    const Errno error = RemoveTree(leg, JoinPath(dir, name));
+    if (!error.ok()) return error;
+  }
+  std::sort(wanted->begin(), wanted->end());
+  names_healed_.clear();
+  for (const std::string& name : *wanted) {
+    const std::string path = JoinPath(dir, name);
+    if (const Errno error = HealName(work, leg, path); !error.ok()) {
+      spdlog::warn("leg \"{}\": healing \"{}\": {}", leg.name(), path,
+                   ErrnoText(error));
+      return error;
+    }
+    names_healed_.insert(path);
+  }
+  // Its own times changed with its names.
+  RegionRecord attributes;
+  attributes.directory = true;
+  attributes.missing = LegSet::Of(leg.slot());
+  mirror_->log().MarkRegion(RegionKey::Attributes(dir), attributes);
+  return kOk;
+}
+
+Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
+                       const std::string& path) {
+  const ErrnoOr<struct stat> truth = mirror_->primary().Stat(path);
+  if (!truth.ok()) return truth.error();
+  ErrnoOr<struct stat> copy = leg.Stat(path);
+  if (!copy.ok() && copy.error() != Errno(ENOENT)) return copy.error();
+  bool same = copy.ok() && SameKind(*truth, *copy);
+  if (same && S_ISLNK(truth->st_mode)) {
+    const ErrnoOr<std::string> target = mirror_->primary().Readlink(path);
+    if (!target.ok()) return target.error();
+    const ErrnoOr<std::string> there = leg.Readlink(path);
+    same = there.ok() && *there == *target;
+  }
+  if (copy.ok() && !same) {
+    if (const Errno error = RemoveTree(leg, path); !error.ok()) return error;
+    copy = Errno(ENOENT);
+  }
+  const bool whole =
+      work.record.deep || ToNs(truth->st_ctim) >= work.record.since_ns;
+  bool made = false;
+  if (!S_ISDIR(truth->st_mode) &&
+      (truth->st_nlink > 1 || (copy.ok() && copy->st_nlink > 1))) {
+    const bool links_differ = !copy.ok() || copy->st_nlink != truth->st_nlink;
+    if (whole || links_differ) {
+      const Errno error = HealLinks(leg, path, *truth, &made);
+      if (!error.ok()) return error;
+      copy = leg.Stat(path);
+    }
+  }
+  if (!copy.ok()) {
+    if (copy.error() != Errno(ENOENT)) return copy.error();
+    const Errno error = MakeAnew(leg, path, *truth, path);
+    if (!error.ok()) return error;
+    made = true;
+  }
+  if (made || whole || !SameAttributes(*truth, *copy)) {
+    const bool tree = made || work.record.deep;
+    LacksWhole(path, *truth, leg, tree);
+  }
+  return kOk;
+}
+
+// A placeholder at `at` for what the primary has at `path`.
+Errno Healer::MakeAnew(Leg& leg, const std::string& path,
+                       const struct stat& truth, const std::string& at) {
+  if (S_ISDIR(truth.st_mode)) return leg.Mkdir(at, 0700);
+  if (S_ISREG(truth.st_mode)) {
+    return leg.Create(at, O_WRONLY | O_EXCL, 0600).error();
+  }
+  if (S_ISLNK(truth.st_mode)) {
+    const ErrnoOr<std::string> target = mirror_->primary().Readlink(path);
+    return target.ok() ? leg.Symlink(*target, at) : target.error();
+  }
+  return leg.Mknod(at, (truth.st_mode & S_IFMT) | 0600, truth.st_rdev);
+}
+
+// A new object takes the place of whatever has the name on the leg.
+Errno Healer::ReplaceByNew(Leg& leg, const std::string& path,
+                           const struct stat& truth) {
+  const std::string temporary = TemporaryPath(leg);
+  (void)leg.Unlink(temporary);  // of a recovery that did not end
+  Errno error = MakeAnew(leg, path, truth, temporary);
+  if (error.ok()) error = leg.Rename(temporary, path, 0);
+  leg.NamesReplaced();
+  return error;
+}
+
+// Sees to it that `path` on the leg is a name of the file that the primary's
+// other names of it lead to, and of no other. `made`: it is a new, empty one.
+Errno Healer::HealLinks(Leg& leg, const std::string& path,
+                        const struct stat& truth, bool* made) {
+  const ErrnoOr<struct stat> copy = leg.Stat(path);
+  nlink_t shared = copy.ok() ? 1 : 0;
+  for (const std::string& other :
+       links_->NamesOf(truth.st_ino, truth.st_nlink)) {
+    if (other == path) continue;
+    const ErrnoOr<struct stat> real = mirror_->primary().Stat(other);
+    if (!real.ok() || real->st_ino != truth.st_ino) continue;
+    const ErrnoOr<struct stat> there = leg.Stat(other);
+    if (!there.ok() || !SameKind(truth, *there)) continue;
+    const bool same = copy.ok() && there->st_ino == copy->st_ino;
+    shared += same;
+    const RegionKey dir = RegionKey::Entries(std::string(ParentPath(other)));
+    const bool settled = names_healed_.contains(other) ||
+                         !mirror_->log().Lacking(dir).has(leg.slot());
+    if (!settled) continue;
+    if (same) return kOk;
+    const std::string temporary = TemporaryPath(leg);
+    (void)leg.Unlink(temporary);
+    Errno error = leg.Link(other, temporary);
+    if (error.ok()) error = leg.Rename(temporary, path, 0);
+    leg.NamesReplaced();
+    return error;
+  }
+  // None to follow: this one is what the others will follow. It may be written
+  // if no name that the primary's file does not have leads to it.
+  if (!copy.ok() || shared == copy->st_nlink) return kOk;
+  *made = true;
+  return ReplaceByNew(leg, path, truth);
+}
+
+Errno Healer::RemoveTree(Leg& leg, const std::string& path) {
+  const ErrnoOr<struct stat> st = leg.Stat(path);
+  if (!st.ok()) return st.error() == Errno(ENOENT) ? kOk : st.error();
+  Errno error;
+  if (S_ISDIR(st->st_mode)) {
+    const ErrnoOr<std::vector<std::string>> names = ListNames(leg, path);
+    if (!names.ok()) return names.error();
+    for (const std::string& name : *names) {
+      error = RemoveTree(leg, JoinPath(path, name));
+      if (!error.ok()) return error;
+    }
+    error = leg.Rmdir(path);
+  } else {
+    error = leg.Unlink(path);
+  }
+  leg.NamesReplaced();
+  return error;
+}
+
+// The object's attributes and content, and with `tree` everything beneath it,
+// become regions that the leg lacks.
+void Healer::LacksWhole(const std::string& path, const struct stat& truth,
+                        Leg& leg, bool tree) {
+  RegionRecord record;
+  record.missing = LegSet::Of(leg.slot());
+  RegionRecord attributes = record;
+  attributes.directory = S_ISDIR(truth.st_mode);
+  if (S_ISREG(truth.st_mode)) attributes.tail_from = 0;
+  mirror_->log().MarkRegion(RegionKey::Attributes(path), attributes);
+  if (S_ISDIR(truth.st_mode) && tree) {
+    record.deep = true;
+    mirror_->log().MarkRegion(RegionKey::Entries(path), record);
+  }
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "leg/object.h"
+#include "recovery/copy_object.h"
+#include "recovery/healer.h"
+
+namespace mirrorfs {
+namespace {
+
+// O_NONBLOCK: by now the name may be a fifo's.
+constexpr int kSourceFlags = O_RDONLY | O_NOATIME | O_NONBLOCK;
+constexpr int kTargetFlags = O_RDWR | O_NONBLOCK;
+
+// What says that no such file is there any more, rather than that it could not
+// be reached.
+bool IsGone(Errno error) {
+  return error == Errno(ENOENT) || error == Errno(ENOTDIR) ||
+         error == Errno(ELOOP) || error == Errno(EISDIR) ||
+         error == Errno(ENXIO);
+}
+
+bool IsRegular(int fd) {
+  struct stat st;
+  return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+RegionKey ParentEntries(const std::string& path) {
+  return RegionKey::Entries(std::string(ParentPath(path)));
+}
+
+RegionKey SizeGuardOf(const std::string& path) {
+  return RegionKey::Data(path, kSizeGuardIndex);
+}
+
+}  // namespace
+
+Healer::Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
+               const std::atomic<bool>* stopping)
+    : mirror_(mirror),
+      links_(links),
+      progress_(progress),
+      stopping_(stopping) {}
+
+bool Healer::Heal(const DirtyLog::Work& work) {
+  DirtyLog::Work now = work;
+  const std::optional<RegionRecord> record = mirror_->log().Find(work.key);
+  if (!record) return true;
+  now.record = *record;
+  const LegSet targets = record->missing & mirror_->secondaries();
+  bool healed = true;
+  if (!targets.empty()) {
+    switch (work.key.kind) {
+      case RegionKind::kEntries:
+        healed = HealEntries(now, targets);
+        break;
+      case RegionKind::kAttributes:
+        healed = HealAttributes(now, targets);
+        break;
+      case RegionKind::kData:
+        healed = HealData(now, targets);
+        break;
+    }
+  }
+  if (healed) {
+    ++progress_->regions;
+    progress_->unannounced = true;
+  }
+  return healed;
+}
+
+void Healer::NameIsMissing(const std::string& path, LegSlot slot) {
+  RegionRecord record;
+  record.missing = LegSet::Of(slot);
+  mirror_->log().MarkRegion(ParentEntries(path), record);
+}
+
+// Attributes on all targets; `last`: the region is in sync with that.
+Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key,
+                                           LegSet targets, bool last) {
+  std::shared_lock names(mirror_->names_lock());
+  const std::vector<RegionKey> held = {ParentEntries(key.path), key,
+                                       SizeGuardOf(key.path)};
+  mirror_->gate().StartRecovery(held);
+  Outcome outcome = Outcome::kHealed;
+  const ErrnoOr<UniqueFd> from =
+      mirror_->primary().OpenObject(key.path, O_PATH);
+  if (!from.ok()) {
+    outcome = IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
+  } else {
+    targets.ForEach([&](LegSlot slot) {
+      if (!EqualizeOn(*mirror_->legs()[slot], key.path, from->get())) {
+        outcome = Outcome::kLater;
+      }
+    });
+  }
+  if (outcome == Outcome::kGone || (last && outcome == Outcome::kHealed)) {
+    mirror_->log().SetRegionSync(key, targets, true);
+  }
+  mirror_->gate().FinishRecovery(held);
+  return outcome;
+}
+
+bool Healer::EqualizeOn(Leg& leg, const std::string& path, int from) {
+  const ErrnoOr<UniqueFd> to = leg.OpenObject(path, O_PATH);
+  const ErrnoOr<struct stat> truth = StatObject(from);
+  const ErrnoOr<struct stat> copy =
+      to.ok() ? StatObject(to->get()) : ErrnoOr<struct stat>(to.error());
+  const bool there = truth.ok() && copy.ok() &&
+                     (truth->st_mode & S_IFMT) == (copy->st_mode & S_IFMT);
+  if (!there) {
+    if (copy.ok() || IsGone(copy.error())) NameIsMissing(path, leg.slot());
+    return false;
+  }
+  const Errno error = CopyAttributes(from, to->get());
+  if (!error.ok()) {
+    spdlog::warn("leg \"{}\": attributes of \"{}\": {}", leg.name(), path,
+                 ErrnoText(error));
+  }
+  return error.ok();
+}
+
+bool Healer::HealAttributes(const DirtyLog::Work& work, LegSet targets) {
+  if (work.record.tail_from != kNoTail) {
+    // First, so that nobody sees the content under the placeholder's mode.
+    Outcome outcome = EqualizeAttributes(work.key, targets, /*last=*/false);
+    if (outcome == Outcome::kHealed) {
+      outcome = HealTail(work.key, work.record.tail_from, targets);
+    }
+    if (outcome == Outcome::kLater) return false;
+  }
+  return EqualizeAttributes(work.key, targets, /*last=*/true) !=
+         Outcome::kLater;
+}
+
+Healer::Outcome Healer::HealTail(const RegionKey& key, uint64_t tail_from,
+                                 LegSet targets) {
+  const uint64_t region_bytes = mirror_->log().GetRegionSize();
+  for (uint64_t index = tail_from;;) {
+    if (*stopping_) return Outcome::kLater;
+    const ErrnoOr<struct stat> st = mirror_->primary().Stat(key.path);
+    if (!st.ok()) return Outcome::kGone;
+    if (!S_ISREG(st->st_mode)) return Outcome::kHealed;
+    if (index * region_bytes >= static_cast<uint64_t>(st->st_size)) {
+      return Outcome::kHealed;
+    }
+    const uint64_t next = SkipHoles(key.path, index, targets);
+    if (next > index) {
+      mirror_->log().AdvanceTail(key, next);
+      index = next;
+      continue;
+    }
+    const Outcome outcome =
+        HealRegion(key.path, index, targets, [&] {
+          mirror_->log().AdvanceTail(key, index + 1);
+        });
+    if (outcome != Outcome::kHealed) return outcome;
+    ++index;
+  }
+}
+
+// The first region at or after `index` in which any of the legs has data.
+uint64_t Healer::SkipHoles(const std::string& path, uint64_t index,
+                           LegSet targets) {
+  const uint64_t region_bytes = mirror_->log().GetRegionSize();
+  uint64_t next = UINT64_MAX;
+  const auto look = [&](const Leg& leg) {
+    const ErrnoOr<UniqueFd> fd = leg.OpenObject(path, kSourceFlags);
+    struct stat st;
+    if (!fd.ok() || fstat(fd->get(), &st) != 0) {
+      next = index;
+      return;
+    }
+    const off_t data = lseek(
+        fd->get(), static_cast<off_t>(index * region_bytes), SEEK_DATA);
+    const uint64_t size = static_cast<uint64_t>(st.st_size);
+    const uint64_t end = (size + region_bytes - 1) / region_bytes;
+    const uint64_t found = data >= 0 ? data / region_bytes
+                           : errno == ENXIO ? std::max(end, index)
+                                            : index;
+    next = std::min(next, found);
+  };
+  look(mirror_->primary());
+  targets.ForEach([&](LegSlot slot) { look(*mirror_->legs()[slot]); });
+  return next;
+}
+
+bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
+  const RegionKey& key = work.key;
+  RegionRecord attributes;
+  attributes.missing = targets;
+  if (key.index == kSizeGuardIndex) {
+    // Stands for the file's size, which is among its attributes.
+    mirror_->log().MarkRegion(RegionKey::Attributes(key.path), attributes);
+    mirror_->log().SetRegionSync(key, targets, true);
+    return true;
+  }
+  const Outcome outcome = HealRegion(key.path, key.index, targets, [&] {
+    // Writing changed its times, and it may have dropped a capability.
+    mirror_->log().MarkRegion(RegionKey::Attributes(key.path), attributes);
+    mirror_->log().SetRegionSync(key, targets, true);
+  });
+  if (outcome == Outcome::kGone) {
+    mirror_->log().SetRegionSync(key, targets, true);
+  }
+  return outcome != Outcome::kLater;
+}
+
+Healer::Outcome Healer::HealRegion(const std::string& path, uint64_t index,
+                                   LegSet targets,
+                                   const std::function<void()>& healed) {
+  std::shared_lock names(mirror_->names_lock());
+  const std::vector<RegionKey> held = {ParentEntries(path), SizeGuardOf(path),
+                                       RegionKey::Data(path, index)};
+  mirror_->gate().StartRecovery(held);
+  const Outcome outcome = CopyRegion(path, index, targets);
+  if (outcome == Outcome::kHealed) healed();
+  mirror_->gate().FinishRecovery(held);
+  return outcome;
+}
+
+Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
+                                   LegSet targets) {
+  const ErrnoOr<UniqueFd> from =
+      mirror_->primary().OpenObject(path, kSourceFlags);
+  if (!from.ok()) {
+    return IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
+  }
+  if (!IsRegular(from->get())) return Outcome::kGone;
+  const uint64_t region_bytes = mirror_->log().GetRegionSize();
+  Outcome outcome = Outcome::kHealed;
+  targets.ForEach([&](LegSlot slot) {
+    Leg& leg = *mirror_->legs()[slot];
+    const ErrnoOr<UniqueFd> to = leg.OpenObject(path, kTargetFlags);
+    if (!to.ok() || !IsRegular(to->get())) {
+      if (to.ok() || IsGone(to.error())) NameIsMissing(path, slot);
+      outcome = Outcome::kLater;
+      return;
+    }
+    CopyCount count;
+    const Errno error =
+        CopyContent(from->get(), to->get(), index * region_bytes,
+                    (index + 1) * region_bytes, buffers_, &count);
+    progress_->compared_bytes += count.compared_bytes;
+    progress_->copied_bytes += count.copied_bytes;
+    if (error.ok()) return;
+    spdlog::warn("leg \"{}\": content of \"{}\": {}", leg.name(), path,
+                 ErrnoText(error));
+    outcome = Outcome::kLater;
+  });
+  return outcome;
+}
+
+}  // namespace mirrorfs

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Heals one region on the legs that lack it. Compares before it copies, keeps
+// holes, and never writes through a name that could be another file's: where a
+// file of the target is not certain to be the primary's, it is replaced by a
+// new one (made in .mirrorfs, then renamed), not overwritten.
+//
+//   entries     names and types are made right; what is new on the leg is made
+//               as an empty placeholder and its attributes and content become
+//               regions of their own
+//   attributes  mode, owner, xattrs, size, times; then, where the record has a
+//               tail, the file's content region by region; then again the
+//               attributes, which the copying changed
+//   data        one region of content
+//
+// Threads: one healer for each; they share the rest.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "dirtylog/dirty_log.h"
+#include "leg/leg.h"
+#include "mirror/mirror.h"
+#include "recovery/link_index.h"
+
+namespace mirrorfs {
+
+// Counters for status; bytes since the mount.
+struct HealProgress {
+  std::atomic<uint64_t> compared_bytes{0};
+  std::atomic<uint64_t> copied_bytes{0};
+  std::atomic<uint64_t> regions{0};
+  // Something was healed since the log was last cleared for it.
+  std::atomic<bool> unannounced{false};
+};
+
+class Healer {
+ public:
+  Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
+         const std::atomic<bool>* stopping);
+
+  // False when it could not be healed (now); the region stays as it was.
+  bool Heal(const DirtyLog::Work& work);
+
+ private:
+  // --- heal_entries.cc ---
+  bool HealEntries(const DirtyLog::Work& work, LegSet targets);
+  Errno HealNames(const DirtyLog::Work& work, Leg& leg);
+  Errno HealName(const DirtyLog::Work& work, Leg& leg,
+                 const std::string& path);
+  Errno HealLinks(Leg& leg, const std::string& path, const struct stat& truth,
+                  bool* made);
+  Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,
+                 const std::string& at);
+  Errno ReplaceByNew(Leg& leg, const std::string& path,
+                     const struct stat& truth);
+  Errno RemoveTree(Leg& leg, const std::string& path);
+  void LacksWhole(const std::string& path, const struct stat& truth, Leg& leg,
+                  bool tree);
+
+  // --- heal_file.cc ---
+  enum class Outcome { kHealed, kGone, kLater };
+  bool HealAttributes(const DirtyLog::Work& work, LegSet targets);
+  bool HealData(const DirtyLog::Work& work, LegSet targets);
+  Outcome EqualizeAttributes(const RegionKey& key, LegSet targets, bool last);
+  bool EqualizeOn(Leg& leg, const std::string& path, int from);
+  Outcome HealTail(const RegionKey& key, uint64_t tail_from, LegSet targets);
+  uint64_t SkipHoles(const std::string& path, uint64_t index, LegSet targets);
+  // `healed` is called while changes of the region are still held off.
+  Outcome HealRegion(const std::string& path, uint64_t index, LegSet targets,
+                     const std::function<void()>& healed);
+  Outcome CopyRegion(const std::string& path, uint64_t index, LegSet targets);
+  // The name is not on the leg although the log thought so.
+  void NameIsMissing(const std::string& path, LegSlot slot);
+
+  Mirror* const mirror_;
+  LinkIndex* const links_;
+  HealProgress* const progress_;
+  const std::atomic<bool>* const stopping_;
+  std::string buffers_[2];
+  // Paths of the directory in work that are right on the leg in work.
+  absl::flat_hash_set<std::string> names_healed_;
+};
+
+}  // namespace mirrorfs

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "leg/leg.h"
+#include "mirror/mirror.h"
+
+namespace mirrorfs {
+
+// All names of the primary's files that have several, which no file system can
+// be asked for: a walk of the whole leg finds them. Made on first use, because
+// few repairs need it. What it says must be checked before it is acted on.
+// Thread-safe.
+class LinkIndex {
+ public:
+  explicit LinkIndex(Mirror* mirror) : mirror_(mirror) {}
+
+  // Paths of the file with that inode number, sorted. Walks again when it
+  // knows fewer than the file has.
+  std::vector<std::string> NamesOf(ino_t ino, nlink_t names);
+
+ private:
+  void Walk();
+
+  Mirror* const mirror_;
+  std::mutex mutex_;
+  absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
+};
+
+// Calls visit(path, stat) for everything beneath the leg's root but its
+// private directory, parents before children. What vanishes meanwhile is left
+// out.
+void WalkLeg(const Leg& leg,
+             const std::function<void(const std::string& path,
+                                      const struct stat& st)>& visit);
+
+// Names in a directory of a leg, without . and .. and the private directory.
+ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
+                                            absl::string_view dir);
+
+}  // namespace mirrorfs

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "recovery/recovery.h"
+
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace mirrorfs {
+namespace {
+
+constexpr size_t kBatchMax = 1024;
+// Several regions at once keep both disks busy; more than a few only make the
+// application wait for them.
+constexpr size_t kWorkers = 2;
+constexpr int kRetryMsMin = 200;
+constexpr int kRetryMsMax = 10'000;
+
+}  // namespace
+
+Recovery::Recovery(Mirror* mirror, std::function<void()> settle)
+    : mirror_(mirror), settle_(std::move(settle)) {}
+
+Recovery::~Recovery() { Stop(); }
+
+void Recovery::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
+
+void Recovery::Stop() {
+  stopping_ = true;
+  (void)mirror_->log().Presuspend();
+  Wake();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Recovery::Wake() {
+  {
+    std::lock_guard lock(mutex_);
+    wake_ = true;
+  }
+  woken_.notify_all();
+}
+
+void Recovery::Run() {
+  pthread_setname_np(pthread_self(), "recovery");
+  int retry_ms = kRetryMsMin;
+  while (!stopping_) {
+    {
+      std::unique_lock lock(mutex_);
+      woken_.wait(lock, [this] { return wake_ || stopping_; });
+      wake_ = false;
+    }
+    failures_ = 0;
+    links_ = std::make_unique<LinkIndex>(mirror_);
+    while (!stopping_ && failures_ == 0 && HealBatch()) {
+    }
+    if (stopping_) return;
+    if (failures_ == 0) {
+      retry_ms = kRetryMsMin;
+      AdmitLegs();
+      continue;
+    }
+    Pause(retry_ms);
+    retry_ms = std::min(retry_ms * 2, kRetryMsMax);
+    Wake();
+  }
+}
+
+bool Recovery::HealBatch() {
+  const std::vector<DirtyLog::Work> batch =
+      mirror_->log().GetResyncWork(mirror_->secondaries(), kBatchMax);
+  if (batch.empty()) return false;
+  HealAll(batch);
+  return true;
+}
+
+void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    Healer healer(mirror_, links_.get(), &progress_, &stopping_);
+    for (size_t i; (i = next++) < batch.size();) {
+      if (stopping_) {
+        mirror_->log().ReleaseResyncWork(batch[i].key);
+        continue;
+      }
+      if (!healer.Heal(batch[i])) {
+        mirror_->log().ReleaseResyncWork(batch[i].key);
+        if (!stopping_) ++failures_;
+      }
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (size_t n = 1; n < std::min(kWorkers, batch.size()); ++n) {
+    helpers.emplace_back(work);
+  }
+  work();
+  for (std::thread& helper : helpers) helper.join();
+}
+
+void Recovery::AdmitLegs() {
+  LegSet admitted;
+  (mirror_->secondaries() - mirror_->membership().in_sync())
+      .ForEach([&](LegSlot slot) {
+        const LegSet leg = LegSet::Of(slot);
+        if (mirror_->log().GetSyncCount(leg).regions == 0) admitted |= leg;
+      });
+  const bool healed = progress_.unannounced.exchange(false);
+  if (!healed && admitted.empty()) return;
+  mirror_->ClearIdle(/*all=*/true, settle_);
+  if (admitted.empty()) return;
+  // What was copied must be durable before a label says so.
+  if (!mirror_->SyncLegs().ok()) return;
+  const absl::Status status = mirror_->membership().LegsCaughtUp(admitted);
+  if (!status.ok()) {
+    spdlog::error("labels: {}", status.ToString());
+    return;
+  }
+  admitted.ForEach([&](LegSlot slot) {
+    spdlog::info("leg \"{}\" is in sync", mirror_->legs()[slot]->name());
+  });
+}
+
+void Recovery::Pause(int ms) {
+  for (int waited = 0; waited < ms && !stopping_; waited += 50) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
+}  // namespace mirrorfs

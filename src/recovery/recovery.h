@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Makes legs equal again, online: takes regions that a leg lacks from the log,
+// copies them from the primary, and declares a leg up to date when it lacks
+// nothing any more and that is durable. There is one engine, whatever the leg
+// lacks and why.
+//
+// The loop: take a batch of regions (entries first, see
+// DirtyLog::GetResyncWork); heal them with a few workers; when nothing is
+// left, make the legs durable, clear the log, raise the generation.
+//
+// A region under repair holds off changes of that region only, and for the
+// time of one copy of at most a region. What cannot be healed stays out of
+// sync and is tried again after a pause that grows.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "dirtylog/dirty_log.h"
+#include "mirror/mirror.h"
+#include "recovery/healer.h"
+
+namespace mirrorfs {
+
+class Recovery {
+ public:
+  // `settle`: see Mirror::ClearIdle.
+  Recovery(Mirror* mirror, std::function<void()> settle);
+  ~Recovery();
+
+  void Start();
+  // No region is taken up any more; returns when those in work are done.
+  void Stop();
+  // There may be something to do.
+  void Wake();
+
+  const HealProgress& progress() const { return progress_; }
+
+ private:
+  void Run();
+  // One batch; false when there was nothing to do.
+  bool HealBatch();
+  void HealAll(const std::vector<DirtyLog::Work>& batch);
+  // Legs that lack nothing any more join the set of up-to-date ones.
+  void AdmitLegs();
+  void Pause(int ms);
+
+  Mirror* const mirror_;
+  const std::function<void()> settle_;
+  HealProgress progress_;
+  std::unique_ptr<LinkIndex> links_;  // of this drain of the log
+  std::atomic<bool> stopping_{false};
+  std::atomic<size_t> failures_{0};  // of the batch in work
+
+  std::mutex mutex_;
+  std::condition_variable woken_;
+  bool wake_ = true;
+  std::thread thread_;
+};
+
+}  // namespace mirrorfs

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the log knows of one region that is not clean.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "region/leg_set.h"
+
+namespace mirrorfs {
+
+inline constexpr int64_t kNever = INT64_MAX;
+inline constexpr uint64_t kNoTail = UINT64_MAX;
+
+struct RegionRecord {
+  // A change may be in flight, or done but not yet durable on every leg: after
+  // a crash every leg but the primary is suspect.
+  bool dirty = false;
+
+  // Legs that lack this region (dm's "not in sync", for each leg).
+  LegSet missing;
+
+  // Entries only: `missing` holds for everything beneath this directory too,
+  // contents and attributes included. How a new leg, or a leg about which the
+  // log knows nothing, is one record and not one for each file.
+  bool deep = false;
+
+  // Attributes only: the object is a directory, to be healed after what lies
+  // in it, because healing what lies in it changes its times.
+  bool directory = false;
+
+  // Entries only: objects created in this directory at or after this time (ns
+  // since 1970, by ctime) are covered by this record whole, content included;
+  // kNever when none is.
+  int64_t since_ns = kNever;
+
+  // Attributes only: data regions from this index to the end of the file are
+  // covered by this record (a truncation, a large fallocate); kNoTail if none.
+  uint64_t tail_from = kNoTail;
+
+  bool clean() const { return !dirty && missing.empty(); }
+  friend bool operator==(const RegionRecord&, const RegionRecord&) = default;
+};
+
+// The weakest statement that implies both: nothing either of them says may
+// differ is forgotten.
+RegionRecord Merge(const RegionRecord& a, const RegionRecord& b);
+
+// Disk format of a record, 26 bytes, little endian: version (1), flags (1:
+// dirty=1, deep=2, directory=4), missing (8), since_ns (8), tail_from (8).
+std::string EncodeRegionRecord(const RegionRecord& record);
+std::optional<RegionRecord> DecodeRegionRecord(absl::string_view bytes);
+
+}  // namespace mirrorfs

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "region/region_record.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace mirrorfs {
+namespace {
+
+// Every combination of a few values of each field.
+std::vector<RegionRecord> Records() {
+  std::vector<RegionRecord> records;
+  for (const int flags : {0, 1, 2, 3, 4, 5, 6, 7}) {
+    for (const uint64_t missing : {uint64_t{0}, uint64_t{5}, UINT64_MAX}) {
+      for (const int64_t since : {int64_t{-1}, int64_t{12345}, kNever}) {
+        for (const uint64_t tail : {uint64_t{0}, uint64_t{77}, kNoTail}) {
+          records.push_back({.dirty = (flags & 1) != 0,
+                             .missing = LegSet(missing),
+                             .deep = (flags & 2) != 0,
+                             .directory = (flags & 4) != 0,
+                             .since_ns = since,
+                             .tail_from = tail});
+        }
+      }
+    }
+  }
+  return records;
+}
+
+TEST(RegionRecord, IsCleanWithoutDirtAndMissingLegs) {
+  EXPECT_TRUE(RegionRecord().clean());
+  EXPECT_TRUE((RegionRecord{.deep = true, .since_ns = 1}.clean()));
+  EXPECT_FALSE(RegionRecord{.dirty = true}.clean());
+  EXPECT_FALSE(RegionRecord{.missing = LegSet::Of(63)}.clean());
+}
+
+TEST(RegionRecord, EncodingIsExactlyAsDocumented) {
+  const RegionRecord record{.dirty = true,
+                            .missing = LegSet(0x0102),
+                            .directory = true,
+                            .since_ns = 3,
+                            .tail_from = 0x0405};
+  const char bytes[] =
+      "\x01\x05"
+      "\x02\x01\0\0\0\0\0\0"
+      "\x03\0\0\0\0\0\0\0"
+      "\x05\x04\0\0\0\0\0\0";
+  EXPECT_EQ(EncodeRegionRecord(record), std::string(bytes, 26));
+}
+
+TEST(RegionRecord, DecodeUndoesEncode) {
+  for (const RegionRecord& record : Records()) {
+    const auto decoded = DecodeRegionRecord(EncodeRegionRecord(record));
+    ASSERT_TRUE(decoded.has_value());
+    EXPECT_EQ(*decoded, record);
+  }
+}
+
+TEST(RegionRecord, DecodeRefusesOtherSizesVersionsAndFlags) {
+  const std::string good = EncodeRegionRecord({.dirty = true});
+  EXPECT_FALSE(DecodeRegionRecord("").has_value());
+  EXPECT_FALSE(DecodeRegionRecord(good.substr(1)).has_value());
+  EXPECT_FALSE(DecodeRegionRecord(good + '\0').has_value());
+  std::string other = good;
+  other[0] = 2;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value());
+  other = good;
+  other[1] = 8;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value());
+}
+
+TEST(RegionRecord, MergeForgetsNothing) {
+  for (const RegionRecord& a : Records()) {
+    for (const RegionRecord& b : Records()) {
+      const RegionRecord merged = Merge(a, b);
+      EXPECT_EQ(merged, Merge(b, a));
+      EXPECT_EQ(Merge(merged, a), merged);
+      EXPECT_EQ(merged.dirty, a.dirty || b.dirty);
+      EXPECT_TRUE(merged.missing.contains(a.missing));
+      EXPECT_LE(merged.since_ns, a.since_ns);
+      EXPECT_LE(merged.tail_from, a.tail_from);
+      EXPECT_TRUE(merged.deep || !a.deep);
+      EXPECT_TRUE(merged.directory || !a.directory);
+    }
+  }
+}
+
+TEST(RegionRecord, MergeWithNothingChangesNothing) {
+  for (const RegionRecord& record : Records()) {
+    EXPECT_EQ(Merge(record, RegionRecord()), record);
+    EXPECT_EQ(Merge(record, record), record);
+  }
+}
+
+TEST(LegSet, IsASetOfSlots) {
+  LegSet legs = LegSet::Of(0) | LegSet::Of(63);
+  EXPECT_EQ(legs.size(), 2);
+  EXPECT_TRUE(legs.has(63));
+  EXPECT_FALSE(legs.has(1));
+  EXPECT_TRUE(legs.contains(LegSet::Of(0)));
+  EXPECT_TRUE(legs.contains(LegSet()));
+  EXPECT_FALSE(LegSet::Of(0).contains(legs));
+  std::vector<LegSlot> visited;
+  legs.ForEach([&](LegSlot slot) { visited.push_back(slot); });
+  EXPECT_EQ(visited, (std::vector<LegSlot>{0, 63}));
+  legs -= LegSet::Of(0);
+  EXPECT_EQ(legs, LegSet::Of(63));
+  EXPECT_TRUE((legs & LegSet::Of(1)).empty());
+}
+
+}  // namespace
+}  // namespace mirrorfs
