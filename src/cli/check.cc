@@ -62,10 +62,10 @@ void PrintSummary(const std::vector<Label>& labels,
 }
 
 int RunCheck(const CheckArgs& args) {
-  const absl::StatusOr<std::vector<Label>> labels = OpenOffline(args.legs);
-  if (!labels.ok()) {
-    PrintError(labels.status());
-    return OfflineExitCode(labels.status());
+  const absl::StatusOr<OfflineLegs> legs = OpenOffline(args.legs);
+  if (!legs.ok()) {
+    PrintError(legs.status());
+    return OfflineExitCode(legs.status());
   }
   Json differences = Json::array();
   const auto report = [&](const TreeDifference& difference) {
@@ -80,7 +80,7 @@ int RunCheck(const CheckArgs& args) {
     }
   };
   const absl::StatusOr<TreeCompareCounts> counts =
-      CompareTrees(TreesOf(args.legs, *labels), report);
+      CompareTrees(TreesOf(args.legs, legs->labels), report);
   if (!counts.ok()) {
     PrintError(counts.status());
     return kExitNotMounted;
@@ -91,7 +91,7 @@ int RunCheck(const CheckArgs& args) {
                {"bytes", counts->bytes},
                {"differences", std::move(differences)}});
   } else {
-    PrintSummary(*labels, *counts);
+    PrintSummary(legs->labels, *counts);
   }
   return counts->differences == 0 ? kExitHealthy : kExitConflict;
 }

@@ -96,7 +96,11 @@ MountedMirrors AskAllDaemons() {
 }
 
 absl::StatusOr<MountedMirror> FindMirror(const std::string& what) {
-  MountedMirrors all = AskAllDaemons();
+  return FindMirrorAmong(AskAllDaemons(), what);
+}
+
+absl::StatusOr<MountedMirror> FindMirrorAmong(const MountedMirrors& all,
+                                              const std::string& what) {
   std::vector<MountedMirror> found =
       Matching(all.mirrors, [&](const MirrorStatus& mirror) {
         return mirror.name == what || mirror.uuid == what;

@@ -37,6 +37,8 @@ MountedMirrors AskAllDaemons();
 // none is (the message tells why one could be missing), InvalidArgument when
 // several are.
 absl::StatusOr<MountedMirror> FindMirror(const std::string& what);
+absl::StatusOr<MountedMirror> FindMirrorAmong(const MountedMirrors& all,
+                                              const std::string& what);
 
 // The ways to write the path `what` that a daemon may have recorded, the
 // cheapest first. The last two look at the file system, the very last one at

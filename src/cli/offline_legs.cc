@@ -2,6 +2,9 @@
 #include "cli/offline_legs.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
+
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
@@ -13,14 +16,39 @@
 namespace mirrorfs {
 namespace {
 
-absl::StatusOr<Label> ReadLabelAt(const std::string& path) {
+absl::Status Mounted(absl::string_view what) {
+  return absl::FailedPreconditionError(
+      absl::StrCat(what, ": is mounted; `mirrorfs umount` it first"));
+}
+
+// A daemon holds the lock of each of its legs, under whatever path and run
+// directory. No file is no daemon yet.
+absl::Status TakeLock(int root_fd, const std::string& path,
+                      std::vector<UniqueFd>* locks) {
+  const std::string name = absl::StrCat(kPrivateDir, "/lock");
+  UniqueFd lock(
+      openat(root_fd, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!lock.valid()) {
+    return errno == ENOENT
+               ? absl::OkStatus()
+               : ToStatus(Errno::Last(), absl::StrCat(path, "/", name));
+  }
+  if (flock(lock.get(), LOCK_SH | LOCK_NB) != 0) return Mounted(path);
+  locks->push_back(std::move(lock));
+  return absl::OkStatus();
+}
+
+absl::Status Open(const std::string& path, OfflineLegs* legs) {
   const UniqueFd root(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root.valid()) {
     return absl::NotFoundError(
         absl::StrCat(path, ": ", ErrnoText(Errno::Last())));
   }
   absl::StatusOr<Label> label = ReadLabel(root.get());
-  if (label.ok()) return label;
+  if (label.ok()) {
+    legs->labels.push_back(*std::move(label));
+    return TakeLock(root.get(), path, &legs->locks);
+  }
   return absl::NotFoundError(absl::StrCat(path, ": ",
                                           absl::IsNotFound(label.status())
                                               ? "not a leg of a mirror"
@@ -41,27 +69,25 @@ absl::Status CheckTogether(const std::vector<std::string>& paths,
 
 }  // namespace
 
-absl::StatusOr<std::vector<Label>> OpenOffline(
-    const std::vector<std::string>& paths) {
+absl::StatusOr<OfflineLegs> OpenOffline(const std::vector<std::string>& paths) {
   if (paths.size() < 2) {
     return absl::InvalidArgumentError("at least two legs are needed");
   }
-  std::vector<Label> labels;
+  OfflineLegs legs;
   for (const std::string& path : paths) {
-    absl::StatusOr<Label> label = ReadLabelAt(path);
-    if (!label.ok()) return label.status();
-    labels.push_back(*std::move(label));
+    absl::Status status = Open(path, &legs);
+    if (!status.ok()) return status;
   }
   absl::Status status = CheckLegPaths(paths);
   if (!status.ok()) return absl::InvalidArgumentError(status.message());
-  status = CheckTogether(paths, labels);
+  status = CheckTogether(paths, legs.labels);
   if (!status.ok()) return status;
-  if (MayBeMounted(labels[0].mirror_uuid)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("mirror \"", labels[0].mirror_name,
-                     "\" is mounted; `mirrorfs umount` it first"));
+  // The legs given may be all but those that are mounted.
+  const Label& label = legs.labels[0];
+  if (MayBeMounted(label.mirror_uuid)) {
+    return Mounted(absl::StrCat("mirror \"", label.mirror_name, "\""));
   }
-  return labels;
+  return legs;
 }
 
 int OfflineExitCode(const absl::Status& status) {

@@ -9,15 +9,21 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/fd.h"
 #include "leg/label.h"
 
 namespace mirrorfs {
 
-// The labels of the legs at `paths`, which belong to one mirror. Fails with
-// NotFound when one is no leg, FailedPrecondition when the mirror is mounted,
-// and InvalidArgument when they do not belong together.
-absl::StatusOr<std::vector<Label>> OpenOffline(
-    const std::vector<std::string>& paths);
+struct OfflineLegs {
+  std::vector<Label> labels;
+  // While they are held no daemon takes the legs.
+  std::vector<UniqueFd> locks;
+};
+
+// The legs at `paths`, which belong to one mirror. Fails with NotFound when
+// one is no leg, FailedPrecondition when the mirror is mounted, and
+// InvalidArgument when they do not belong together.
+absl::StatusOr<OfflineLegs> OpenOffline(const std::vector<std::string>& paths);
 
 // The exit code for a failure of OpenOffline.
 int OfflineExitCode(const absl::Status& status);

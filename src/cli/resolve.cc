@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -8,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/mirror_lookup.h"
 #include "cli/offline_legs.h"
 #include "cli/output.h"
 #include "cli/text.h"
@@ -23,11 +25,21 @@ struct ResolveArgs {
   bool json = false;
 };
 
+bool IsOneOf(const std::string& path, const std::vector<std::string>& paths) {
+  return std::any_of(paths.begin(), paths.end(), [&](const std::string& other) {
+    return RealPath(other) == RealPath(path);
+  });
+}
+
 int RunResolve(const ResolveArgs& args) {
-  const absl::StatusOr<std::vector<Label>> labels = OpenOffline(args.legs);
-  if (!labels.ok()) {
-    PrintError(labels.status());
-    return OfflineExitCode(labels.status());
+  const absl::StatusOr<OfflineLegs> legs = OpenOffline(args.legs);
+  if (!legs.ok()) {
+    PrintError(legs.status());
+    return OfflineExitCode(legs.status());
+  }
+  if (!IsOneOf(args.keep, args.legs)) {
+    PrintError(absl::StrCat("--keep ", args.keep, ": is not one of the legs"));
+    return kExitUsage;
   }
   if (!args.dry_run) {
     const absl::Status resolved = ResolveConflict(args.legs, args.keep);
@@ -37,8 +49,8 @@ int RunResolve(const ResolveArgs& args) {
     }
   }
   if (args.json) {
-    PrintJson({{"name", labels->front().mirror_name},
-               {"uuid", labels->front().mirror_uuid},
+    PrintJson({{"name", legs->labels[0].mirror_name},
+               {"uuid", legs->labels[0].mirror_uuid},
                {"kept", args.keep},
                {"dry_run", args.dry_run}});
     return kExitHealthy;

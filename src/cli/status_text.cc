@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -63,8 +62,8 @@ std::string LogText(const MirrorStatus& mirror) {
   const LogStatus& log = mirror.log;
   std::string text = Printable(log.type);
   if (!log.location.empty()) {
-    absl::StrAppend(&text,
-                    absl::StartsWith(log.location, "leg ") ? " on " : " in ",
+    // A leg's name, or a directory.
+    absl::StrAppend(&text, log.location[0] == '/' ? " in " : " on leg ",
                     Printable(log.location));
   }
   absl::StrAppend(&text, ", region ", FormatSize(mirror.region_bytes), ", ",

@@ -105,9 +105,16 @@ int Fail(absl::string_view message) {
   return kExitUsage;
 }
 
+// 0 when there is none.
+ino_t FileNumber(const std::string& path) {
+  struct stat st;
+  return lstat(path.c_str(), &st) == 0 ? st.st_ino : 0;
+}
+
 int UmountLiving(const UmountArgs& args, const MountedMirror& mirror,
                  absl::Time deadline) {
   const std::string& mount_point = mirror.status.mountpoint;
+  const ino_t socket_file = FileNumber(mirror.socket);
   // Before the end, so that its number cannot be another process's yet.
   const UniqueFd process = OpenProcess(mirror.status.pid);
   if (!process.valid() && Errno::Last() != Errno(ESRCH)) {
@@ -122,8 +129,7 @@ int UmountLiving(const UmountArgs& args, const MountedMirror& mirror,
                              args.timeout));
   }
   // An orderly end takes the control socket along; see ControlServer::Stop.
-  struct stat st;
-  if (lstat(mirror.socket.c_str(), &st) == 0) {
+  if (socket_file != 0 && FileNumber(mirror.socket) == socket_file) {
     return Fail(absl::StrCat(
         "unmounted ", mount_point, " but its daemon (pid ", mirror.status.pid,
         ") did not end in order; the next mount recovers"));
@@ -133,14 +139,17 @@ int UmountLiving(const UmountArgs& args, const MountedMirror& mirror,
 
 // A mount in the table whose daemon cannot be asked, mostly because it was
 // killed.
-int UmountSilent(const UmountArgs& args, const absl::Status& not_found) {
+int UmountSilent(const UmountArgs& args, const absl::Status& not_found,
+                 bool some_daemon_hangs) {
   const std::vector<MountEntry> table = ReadMountTable();
   for (const std::string& mount_point :
        {AbsolutePath(args.what), PathWithRealParent(args.what)}) {
     const MountEntry* entry = FindMount(table, mount_point);
     if (entry == nullptr || !IsMirrorMount(*entry)) continue;
+    // To look at a mount whose daemon hangs would hang, too.
     struct stat st;
-    const bool dead = stat(mount_point.c_str(), &st) != 0 && errno == ENOTCONN;
+    const bool dead = !some_daemon_hangs &&
+                      stat(mount_point.c_str(), &st) != 0 && errno == ENOTCONN;
     const absl::Status unmounted = UnmountIfMounted(mount_point);
     if (!unmounted.ok()) return Fail(unmounted.message());
     if (dead) return Done(args, mount_point, "was gone already");
@@ -161,10 +170,11 @@ int RunUmount(const UmountArgs& args) {
     }
     deadline = absl::Now() + *timeout;
   }
-  const absl::StatusOr<MountedMirror> mirror = FindMirror(args.what);
+  const MountedMirrors all = AskAllDaemons();
+  const absl::StatusOr<MountedMirror> mirror = FindMirrorAmong(all, args.what);
   if (mirror.ok()) return UmountLiving(args, *mirror, deadline);
   if (absl::IsNotFound(mirror.status())) {
-    return UmountSilent(args, mirror.status());
+    return UmountSilent(args, mirror.status(), !all.silent.empty());
   }
   return Fail(mirror.status().message());
 }

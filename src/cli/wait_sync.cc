@@ -51,7 +51,8 @@ absl::StatusOr<nlohmann::json> AskAgain(const MountedMirror& mirror,
 
 int Finish(const WaitArgs& args, const MountedMirror& mirror, int exit_code) {
   if (args.json) {
-    PrintJson({{"mirrors", {mirror.json}}, {"in_sync", exit_code == 0}});
+    PrintJson({{"mirrors", nlohmann::ordered_json::array({mirror.json})},
+               {"in_sync", exit_code == kExitHealthy}});
   } else if (exit_code == kExitHealthy) {
     std::cout << Printable(mirror.status.name) << ": "
               << mirror.status.InSyncLegs() << " of "

@@ -70,7 +70,7 @@ ErrnoOr<struct stat> CreateOrFind(FileSystem& fs, const std::string& path,
 void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
             mode_t mode, fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  const int64_t now = fs.clock().RealtimeNs();
+  const Caller caller = CallerOf(request);
   fuse_entry_param entry;
   {
     const SharedNames names = HoldNames(fs);
@@ -79,9 +79,9 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
     std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
     bool made = false;
     const ErrnoOr<struct stat> st = CreateOrFind(
-        fs, *path, info->flags, mode, CallerOf(request), *file, &made);
+        fs, *path, info->flags, mode, caller, *file, &made);
     if (!st.ok()) return Answer(request, st.error());
-    entry = fs.EntryFor(parent, name, *st, made ? now : 0);
+    entry = fs.EntryFor(parent, name, *st, made ? caller.asked_ns : 0);
     file = fs.nodes().Open(entry.ino, file);
     const ErrnoOr<ObjectRef> object = ObjectOf(fs, entry.ino);
     const Errno error = !object.ok() ? object.error()
@@ -105,7 +105,7 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
 void Tmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode,
              fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  const int64_t now = fs.clock().RealtimeNs();
+  const Caller caller = CallerOf(request);
   fuse_entry_param entry = {};
   {
     const SharedNames names = HoldNames(fs);
@@ -113,9 +113,9 @@ void Tmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode,
     if (!dir) return Answer(request, Errno(ESTALE));
     std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
     const ErrnoOr<struct stat> st = fs.mirror().CreateUnnamed(
-        *dir, info->flags, mode, CallerOf(request), *file);
+        *dir, info->flags, mode, caller, *file);
     if (!st.ok()) return Answer(request, st.error());
-    entry.ino = fs.nodes().RememberUnnamed(*st, now);
+    entry.ino = fs.nodes().RememberUnnamed(*st, caller.asked_ns);
     entry.attr = *st;
     entry.attr_timeout = absl::ToDoubleSeconds(fs.options().attr_timeout);
     SetHandle(info, fs.nodes().Open(entry.ino, file));

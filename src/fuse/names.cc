@@ -53,38 +53,41 @@ void ForgetMulti(fuse_req_t request, size_t count, fuse_forget_data* forgets) {
   fuse_reply_none(request);
 }
 
-// `make(mirror, path)` makes the object and says its attributes.
+// `make(mirror, path, caller)` makes the object and says its attributes.
 template <typename Make>
 void MakeObject(fuse_req_t request, NodeId parent, const char* name,
                 Make make) {
   FileSystem& fs = FsOf(request);
-  const int64_t now = fs.clock().RealtimeNs();
+  const Caller caller = CallerOf(request);
   const SharedNames names = HoldNames(fs);
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
-  const ErrnoOr<struct stat> st = make(fs.mirror(), *path);
+  const ErrnoOr<struct stat> st = make(fs.mirror(), *path, caller);
   if (!st.ok()) return Answer(request, st.error());
-  AnswerEntry(request, parent, name, *st, now);
+  AnswerEntry(request, parent, name, *st, caller.asked_ns);
 }
 
 void Mkdir(fuse_req_t request, fuse_ino_t parent, const char* name,
            mode_t mode) {
-  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path) {
-    return mirror.Mkdir(path, mode, CallerOf(request));
+  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path,
+                                     const Caller& caller) {
+    return mirror.Mkdir(path, mode, caller);
   });
 }
 
 void Mknod(fuse_req_t request, fuse_ino_t parent, const char* name,
            mode_t mode, dev_t rdev) {
-  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path) {
-    return mirror.Mknod(path, mode, rdev, CallerOf(request));
+  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path,
+                                     const Caller& caller) {
+    return mirror.Mknod(path, mode, rdev, caller);
   });
 }
 
 void Symlink(fuse_req_t request, const char* target, fuse_ino_t parent,
              const char* name) {
-  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path) {
-    return mirror.Symlink(target, path, CallerOf(request));
+  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path,
+                                     const Caller& caller) {
+    return mirror.Symlink(target, path, caller);
   });
 }
 

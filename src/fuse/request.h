@@ -26,7 +26,8 @@ inline void Answer(fuse_req_t request, Errno error) {
 
 inline Caller CallerOf(fuse_req_t request) {
   const fuse_ctx* context = fuse_req_ctx(request);
-  return {context->uid, context->gid, context->umask};
+  return {context->uid, context->gid, context->umask,
+          FsOf(request).clock().RealtimeNs()};
 }
 
 // Paths keep their meaning while it lives.

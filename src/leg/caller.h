@@ -7,12 +7,15 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+
 namespace mirrorfs {
 
 struct Caller {
   uid_t uid = 0;
   gid_t gid = 0;
   mode_t umask = 0;
+  int64_t asked_ns = 0;  // when the request came, ns since 1970
 };
 
 // While it lives, what this thread creates belongs to the caller. The thread

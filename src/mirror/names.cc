@@ -21,7 +21,7 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
                                     mode_t mode, const Caller& caller,
                                     OpenFile& file) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   ErrnoOr<RegionChange> change = gate_.Begin(std::move(request));
   if (!change.ok()) return change.error();
   const auto create = [&](Leg& leg) {
@@ -61,7 +61,7 @@ ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
 ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
                                    const Caller& caller) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
       std::move(request),
       [&](Leg& leg) {
@@ -76,7 +76,7 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
 ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
                                    dev_t rdev, const Caller& caller) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
       std::move(request),
       [&](Leg& leg) {
@@ -92,7 +92,7 @@ ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
                                      absl::string_view path,
                                      const Caller& caller) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
       std::move(request),
       [&](Leg& leg) {

@@ -44,9 +44,9 @@ struct MountOptions {
   int threads = 0;  // 0: the daemon chooses
 
   // Timeouts of the kernel's caches; may be infinite.
-  absl::Duration attr_timeout = absl::Seconds(1);
-  absl::Duration entry_timeout = absl::Seconds(1);
-  absl::Duration negative_timeout = absl::ZeroDuration();
+  absl::Duration attr_timeout = absl::Seconds(60);
+  absl::Duration entry_timeout = absl::Seconds(60);
+  absl::Duration negative_timeout = absl::Seconds(60);
   CacheMode cache = CacheMode::kWriteThrough;
 
   bool foreground = false;
