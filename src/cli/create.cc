@@ -31,7 +31,7 @@ struct CreateArgs {
 void PrintCreated(const CreateArgs& args, const Label& label) {
   std::cout << "created mirror \"" << Printable(label.mirror_name) << "\" ("
             << label.mirror_uuid << "), region "
-            << FormatSize(label.region_bytes) << "\n";
+            << ShortSize(label.region_bytes) << "\n";
   std::vector<std::vector<std::string>> rows;
   for (size_t i = 0; i < label.members.size(); ++i) {
     const LabelMember& member = label.members[i];

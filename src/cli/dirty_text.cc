@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/units.h"
 #include "cli/mirror_status.h"
 #include "cli/text.h"
 
@@ -80,8 +79,8 @@ void AppendRows(const std::string& path, const DirtyObject& object,
   for (const Range& range : ranges) bytes += range.end - range.begin;
   const std::string where =
       ranges.size() > 1 ? ""
-                        : absl::StrCat("[", FormatSize(ranges[0].begin), "..",
-                                       FormatSize(ranges[0].end), ")");
+                        : absl::StrCat("[", ShortSize(ranges[0].begin), "..",
+                                       ShortSize(ranges[0].end), ")");
   rows->push_back({BinaryBytes(bytes), Count(ranges.size(), "range", "ranges"),
                    shown, where});
 }

@@ -51,10 +51,10 @@ std::vector<MountedMirror> MatchingPath(
 
 }  // namespace
 
-std::string AbsolutePath(absl::string_view what) {
+std::string AbsolutePath(const std::string& what) {
   std::error_code ignored;
   std::filesystem::path path =
-      std::filesystem::absolute(std::string(what), ignored).lexically_normal();
+      std::filesystem::absolute(what, ignored).lexically_normal();
   // "/a/b/" is "/a/b".
   if (!path.has_filename() && path.has_relative_path()) {
     path = path.parent_path();

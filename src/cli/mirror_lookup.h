@@ -43,7 +43,7 @@ absl::StatusOr<MountedMirror> FindMirrorAmong(const MountedMirrors& all,
 // The ways to write the path `what` that a daemon may have recorded, the
 // cheapest first. The last two look at the file system, the very last one at
 // the object itself, which hangs when that does.
-std::string AbsolutePath(absl::string_view what);
+std::string AbsolutePath(const std::string& what);
 std::string PathWithRealParent(const std::string& what);
 std::string RealPath(const std::string& what);
 

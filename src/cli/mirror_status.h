@@ -39,7 +39,7 @@ struct LegStatus {
 struct LogStatus {
   std::string type;
   std::string state;
-  std::string location;
+  std::string location;  // a leg's name or a directory
   uint64_t dirty_regions = 0;
   uint64_t dirty_objects = 0;
   uint64_t dirty_directories = 0;

@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
 #include "base/fd.h"
-#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/mirror_lookup.h"
@@ -36,7 +35,7 @@ int PrintMirrors(const std::vector<MountedMirror>& mirrors, bool json) {
   Json list = Json::array();
   for (const MountedMirror& mirror : mirrors) {
     exit_code = MoreUrgent(exit_code, ExitCodeOf(mirror.status));
-    list.push_back(mirror.json);
+    list.push_back(Json(mirror.json));
     if (json) continue;
     if (&mirror != &mirrors.front()) std::cout << "\n";
     std::cout << StatusText(mirror.status);
@@ -81,7 +80,7 @@ void PrintOffline(const Label& label, const std::string& path) {
   std::cout << Printable(label.mirror_name) << "   not mounted\n"
             << "  what the label on " << Printable(path) << " says, generation "
             << label.generation.number << ", region "
-            << FormatSize(label.region_bytes) << ":\n\n";
+            << ShortSize(label.region_bytes) << ":\n\n";
   std::vector<std::vector<std::string>> rows = {{"LEG", "STATE", "UUID", ""}};
   for (const LabelMember& member : label.members) {
     const bool primary = member.uuid == label.primary_uuid;

@@ -66,7 +66,7 @@ std::string LogText(const MirrorStatus& mirror) {
     absl::StrAppend(&text, log.location[0] == '/' ? " in " : " on leg ",
                     Printable(log.location));
   }
-  absl::StrAppend(&text, ", region ", FormatSize(mirror.region_bytes), ", ",
+  absl::StrAppend(&text, ", region ", ShortSize(mirror.region_bytes), ", ",
                   Count(log.dirty_regions, "dirty region", "dirty regions"));
   if (log.dirty_objects > 0) {
     absl::StrAppend(&text, " in ", Count(log.dirty_objects, "file", "files"));

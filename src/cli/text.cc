@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "base/units.h"
 
 namespace mirrorfs {
@@ -76,8 +77,15 @@ std::string Count(uint64_t n, absl::string_view singular,
   return absl::StrCat(n, " ", n == 1 ? singular : plural);
 }
 
-std::string BinaryBytes(uint64_t bytes) {
+std::string ShortSize(uint64_t bytes) {
   const std::string size = FormatSize(bytes);
+  const std::string whole = absl::StrReplaceAll(size, {{".0", ""}});
+  const absl::StatusOr<uint64_t> exact = ParseSize(whole);
+  return exact.ok() && *exact == bytes ? whole : size;
+}
+
+std::string BinaryBytes(uint64_t bytes) {
+  const std::string size = ShortSize(bytes);
   if (absl::ascii_isdigit(size.back())) return absl::StrCat(size, " B");
   return absl::StrCat(size.substr(0, size.size() - 1), " ",
                       size.substr(size.size() - 1), "iB");

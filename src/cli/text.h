@@ -21,6 +21,9 @@ std::string Printable(absl::string_view text);
 std::string Count(uint64_t n, absl::string_view singular,
                   absl::string_view plural);
 
+// FormatSize without a fraction that says nothing: "1M", "1.9T".
+std::string ShortSize(uint64_t bytes);
+
 // "104 MiB", "12 B".
 std::string BinaryBytes(uint64_t bytes);
 

@@ -158,6 +158,7 @@ bool CoreLog::MarkLocked(const RegionKey& key, const RegionRecord& add) {
   if (after != before) entry = ReplaceLocked(key, encoded, after);
   if (entry == nullptr) return false;  // nothing was said
   if (entry->handed_out) entry->missed_again |= add.missing;
+  entry->healed_to = std::min(entry->healed_to, add.tail_from);
   // A store that failed may be gone with its leg, and what it held with it.
   return entry->change > durable_change_ || !UsableLocked().ok();
 }
@@ -189,12 +190,8 @@ bool CoreLog::CopySubtree(absl::string_view from, absl::string_view to) {
 
 void CoreLog::AdvanceTail(const RegionKey& key, uint64_t index) {
   Lock lock(mutex_);
-  const std::string encoded = EncodeRegionKey(key);
-  const RecordTable::Entry* entry = table_.Find(encoded);
-  if (entry == nullptr || entry->record.tail_from >= index) return;
-  RegionRecord after = entry->record;
-  after.tail_from = index;
-  ReplaceLocked(key, encoded, after);
+  RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
+  if (entry != nullptr) entry->healed_to = std::max(entry->healed_to, index);
 }
 
 void CoreLog::AdvanceSince(const RegionKey& key, int64_t since_ns) {

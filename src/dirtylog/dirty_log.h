@@ -111,8 +111,10 @@ class DirtyLog {
                              bool in_sync) = 0;
   // Ends the hand-out without an outcome; the region will be offered again.
   virtual void ReleaseResyncWork(const RegionKey& key) = 0;
-  // Attributes records only: data regions before `index` are no longer
-  // covered by the record's tail.
+  // Attributes records only: what lacks the region holds the data regions
+  // before `index` again. Counts for Lacking until the record's tail or legs
+  // grow. Never stored: what was copied is not durable yet, and after a crash
+  // the whole tail is suspect.
   virtual void AdvanceTail(const RegionKey& key, uint64_t index) = 0;
   // Entries records only: what was created before `since_ns` is durable on
   // every leg. Ignored while a leg lacks the region.

@@ -39,6 +39,8 @@ RecordTable::Entry* RecordTable::Set(const RegionKey& key,
   work_.Replace(entry->key, entry->kind, entry->record, record);
   dirty_ += record.dirty;
   dirty_ -= entry->record.dirty;
+  // A leg that lacks it from now on lacks all of it.
+  if (!entry->record.missing.contains(record.missing)) entry->healed_to = 0;
   entry->record = record;
   if (!record.clean()) return entry;
   EndWork(*entry);
@@ -74,7 +76,8 @@ LegSet RecordTable::Lacking(const RegionKey& key, absl::string_view encoded) {
 
   const Entry* attributes =
       Find(EncodeRegionKey(RegionKey::Attributes(key.path)));
-  if (attributes != nullptr && attributes->record.tail_from <= key.index) {
+  if (attributes != nullptr && attributes->record.tail_from <= key.index &&
+      attributes->healed_to <= key.index) {
     lacking |= attributes->record.missing;
   }
   return lacking;

@@ -30,6 +30,9 @@ class RecordTable {
     // For the owner: which of its changes made the record say more last.
     uint64_t change = 0;
 
+    // Data regions before this are healed, see DirtyLog::AdvanceTail.
+    uint64_t healed_to = 0;
+
     bool handed_out = false;
     // Counted in deep_handed_out_.
     bool handed_out_deep = false;

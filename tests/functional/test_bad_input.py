@@ -25,15 +25,14 @@ def refused(mirror, *options, legs=None, because=None):
     """The mount is refused with one line; legs are as they were."""
     before = [content(leg) for leg in mirror.legs if leg.is_dir()]
     with pytest.raises(MountFailed) as error:
-        mirror.mount(*options, legs=legs)
-    assert error.value.code not in (0, None) and error.value.code > 0
+        mirror.mount(*options, legs=legs, background=True)
+    assert error.value.code > 0
     lines = error.value.text.strip().splitlines()
     assert len(lines) == 1, error.value.text
     if because:
         assert re.search(because, lines[0], re.IGNORECASE), lines[0]
     assert not mounts_at(mirror.mnt)
     assert before == [content(leg) for leg in mirror.legs if leg.is_dir()]
-    mirror.expect_diagnostics(re.escape(lines[0]))
     return lines[0]
 
 
@@ -554,8 +553,7 @@ def test_the_private_directory_is_hidden(made):
     for leg in made.legs:
         assert (leg / ".mirrorfs" / "label").exists()
         assert (leg / "d" / ".mirrorfs" / "label").read_text() == "a user's"
-    assert before <= content(made.legs[1] / ".mirrorfs").keys() | before
-    run("rm", "-rf", *[p for p in [made.mnt / "d"]])
+    assert before <= content(made.legs[1] / ".mirrorfs").keys()
     subprocess.run("rm -rf ./* ./.[!.]*", shell=True, cwd=made.mnt,
                    stderr=subprocess.DEVNULL, check=False)
     made.settle_and_compare()

@@ -172,16 +172,17 @@ class Mirror:
         environment = {**self.env, **(env or {})}
         self.exit_status = None
         if background:
-            # Files and not pipes: a daemon that kept our pipe open would keep
-            # us waiting for its end.
-            with open(self.diagnostics, "ab") as log:
-                start = log.tell()
+            environment["MIRRORFS_DIAG"] = str(self.diagnostics)
+            # A file and not a pipe: a daemon that kept our pipe open would
+            # keep us waiting for its end.
+            output = self.base / "helper-output"
+            with open(output, "wb") as file:
                 code = subprocess.run(
                     [*argv, self.option_text(options)], env=environment,
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                     timeout=timeout * SLOWNESS, check=False).returncode
             if code != 0:
-                raise MountFailed(code, self._said_since(start))
+                raise MountFailed(code, output.read_text())
             self.daemon_pid = self.status()["pid"]
             return self
         before = {m["id"] for m in mounts_at(self.mnt)}
@@ -196,7 +197,10 @@ class Mirror:
         while True:
             if self.daemon.poll() is not None:
                 self._daemon_ended(self.daemon.returncode)
-                raise MountFailed(self.exit_status, self._said_since(start))
+                text = self._said_since(start)
+                raise MountFailed(self.exit_status, "".join(
+                    line for line in text.splitlines(keepends=True)
+                    if not line.startswith("mirrorfs: ")))
             fresh = [m for m in mounts_at(self.mnt) if m["id"] not in before]
             if fresh and fresh[-1]["type"] == "fuse.mirrorfs":
                 os.statvfs(self.mnt)  # answered only after FUSE_INIT

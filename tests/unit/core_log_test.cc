@@ -146,7 +146,9 @@ TEST_F(CoreLogTest, WritesNeverOverlap) {
         log_.MarkRegion(key, kDirty);
         EXPECT_TRUE(log_.Flush().ok());
         log_.ClearRegion(key);
-        if (i % 3 == 0) EXPECT_TRUE(log_.FlushLazily().ok());
+        if (i % 3 == 0) {
+          EXPECT_TRUE(log_.FlushLazily().ok());
+        }
       }
     });
   }

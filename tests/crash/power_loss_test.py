@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Loss of power: everything that was not synced may be gone, on each leg and
+in the log by itself, and what was fsynced is there.
+
+The legs' disks are image files on a disk of our own (the outer one). When the
+outer disk is frozen in the middle of the load, the images are what a power
+cut would leave: what the legs' file systems had written out, each as far as
+it had come. They are copied, everything is killed, and the mirror is mounted
+on the copies.
+
+MIRRORFS_POWER_CUTS is the number of cuts for each kind (2).
+"""
+
+import ctypes
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+
+import pytest
+
+from support import durable_load
+from support.disks import Disk
+from support.mirror import SLOWNESS, run
+
+CUTS = int(os.environ.get("MIRRORFS_POWER_CUTS", "2"))
+WORKERS = 3
+SIZE = 400 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def sync_file_system(path):
+    fd = os.open(path, os.O_RDONLY)
+    _libc.syncfs(fd)
+    os.close(fd)
+
+
+class Machine:
+    """Disks that lose power together."""
+
+    def __init__(self, base, disks, kinds):
+        self.outer = disks("ext4", 3 << 30, name="outer")
+        self.spare = base / "copies"
+        self.spare.mkdir()
+        # Mounts on top of the outer disk's images, not inside of it.
+        self.disks = []
+        for n, fs in enumerate(kinds):
+            disk = Disk(self.outer.where, f"disk{n}", fs, SIZE,
+                        options=["commit=1"] if fs == "ext4" and n else [])
+            self.disks.append(disk)
+        run("sync", "-f", self.outer.where)
+
+    def thaw(self):
+        subprocess.run(["fsfreeze", "-u", str(self.outer.where)], check=False,
+                       stderr=subprocess.DEVNULL)
+
+    def cut(self, stop):
+        """Freezes, copies, calls stop() to send the kills, thaws."""
+        rescue = threading.Timer(60 * SLOWNESS, self.thaw)
+        rescue.start()
+        try:
+            run("fsfreeze", "-f", self.outer.where)
+            for disk in self.disks:
+                run("cp", "--sparse=always", disk.image,
+                    self.spare / disk.image.name)
+            stop()
+        finally:
+            self.thaw()
+            rescue.cancel()
+
+    def power_on(self):
+        """The disks again, as they were at the cut."""
+        for disk in self.disks:
+            disk.umount()
+            shutil.rmtree(disk.where, ignore_errors=True)
+            disk.where.mkdir(exist_ok=True)
+            disk.image.unlink()
+            run("cp", "--sparse=always", self.spare / disk.image.name,
+                disk.image)
+            disk.mount()
+
+    def destroy(self):
+        self.thaw()
+        for disk in self.disks:
+            disk.destroy()
+
+
+@pytest.fixture
+def machine(base, disks, mirrors):
+    made = []
+
+    def make(*kinds):
+        made.append(Machine(base, disks, kinds))
+        return made[-1]
+
+    yield make
+    for machine in made:
+        machine.thaw()
+        for mirror in getattr(make, "mirrors", []):
+            mirror.force_end()
+        machine.destroy()
+
+
+def durable_workers(mirror, journals, seed, round_number):
+    started = []
+    for n in range(WORKERS):
+        name = f"r{round_number}-w{n}"
+        started.append((name, subprocess.Popen(
+            ["/usr/bin/python3", durable_load.__file__,
+             str(mirror.mnt / name), str(journals / name),
+             f"{seed}-{round_number}-{n}"], start_new_session=True)))
+    return started
+
+
+def check_promises(mirror, journals):
+    """All rounds': what was there once must stay."""
+    total = 0
+    for journal in sorted(journals.iterdir()):
+        wrong, count = durable_load.judge(mirror.mnt / journal.name, journal)
+        assert not wrong, f"{journal.name}: " + "\n".join(wrong[:20])
+        total += count
+    return total
+
+
+KINDS = {
+    "ext4": (("ext4", "ext4"), "disk", False),
+    "ext4-core": (("ext4", "ext4"), "core", False),
+    "ext4-log-dir": (("ext4", "ext4", "ext4"), "disk", True),
+    "xfs": (("xfs", "ext4"), "disk", False),
+}
+
+
+@pytest.mark.timeout_s(120 + 40 * CUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_power_cuts(kind, machine, mirrors, base, seed):
+    file_systems, log, log_apart = KINDS[kind]
+    box = machine(*file_systems)
+    mirror = mirrors(log=log)
+    mirror.legs = [disk.where / "leg" for disk in box.disks[:2]]
+    machine.mirrors = [mirror]
+    if log_apart:
+        log_dir = box.disks[2].where / "logs"
+        mirror.options.append(f"log-dir={log_dir}")
+        log_dir.mkdir()
+    for leg in mirror.legs:
+        leg.mkdir()
+    mirror.create("--region-size", "64K")
+    for disk in box.disks:
+        sync_file_system(disk.where)
+    # A torn or lost log is said to be so.
+    mirror.expect_diagnostics("log|everything")
+    mirror.mount()
+    journals = base / "journals"
+    journals.mkdir()
+    rng = random.Random(seed)
+    for n in range(CUTS):
+        workers = durable_workers(mirror, journals, seed, n)
+        end = time.monotonic() + rng.uniform(1, 6) * SLOWNESS
+        while time.monotonic() < end:
+            # What has reached which disk: not the same on all.
+            time.sleep(rng.uniform(0.1, 0.6))
+            if rng.random() < 0.5:
+                sync_file_system(rng.choice(box.disks).where)
+        kept = base / "journals.at-cut"
+
+        def stop():
+            shutil.copytree(journals, kept)
+            for _, process in workers:
+                process.kill()
+            if mirror.daemon:
+                mirror.daemon.kill()
+
+        box.cut(stop)
+        for _, process in workers:
+            process.wait(30)
+        mirror.kill9()
+        shutil.rmtree(journals)
+        kept.rename(journals)
+        mirror.force_end()
+        box.power_on()
+        mirror.mount()
+        total = check_promises(mirror, journals)
+        mirror.wait_sync()
+        assert total > 10, "there was no load to speak of"
+        check_promises(mirror, journals)
+        print(f"cut {n}: {total} promises kept")
+        mirror.umount()
+        mirror.assert_legs_identical()
+        mirror.mount()
+    mirror.settle_and_compare()
