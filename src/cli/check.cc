@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/offline_legs.h"
@@ -45,7 +44,7 @@ void PrintSummary(const std::vector<Label>& labels,
                   const TreeCompareCounts& counts) {
   const std::string seen =
       absl::StrCat(Count(counts.objects, "object", "objects"), ", ",
-                   FormatSize(counts.bytes), " of content");
+                   BinaryBytes(counts.bytes), " of content");
   if (counts.differences == 0) {
     std::cout << "identical: " << seen << "\n";
     return;

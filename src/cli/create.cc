@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
@@ -6,6 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/errno.h"
+#include "base/fd.h"
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
@@ -61,8 +65,24 @@ void PrintCreatedJson(const CreateArgs& args, const Label& label) {
              {"legs", legs}});
 }
 
+absl::Status CheckLegs(const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    const UniqueFd root(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!root.valid())
+      return ToStatus(Errno::Last(), absl::StrCat("leg ", path));
+    const absl::StatusOr<Label> label = ReadLabel(root.get());
+    if (label.ok()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("leg ", path, ": already belongs to mirror \"",
+                       label->mirror_name, "\""));
+    }
+    if (!absl::IsNotFound(label.status())) return label.status();
+  }
+  return CheckLegPaths(paths);
+}
+
 int DryRun(const CreateArgs& args) {
-  const absl::Status status = CheckLegPaths(args.legs);
+  const absl::Status status = CheckLegs(args.legs);
   if (!status.ok()) {
     PrintError(status);
     return kExitUsage;
@@ -115,7 +135,8 @@ void AddCreateCommand(CLI::App& app, int* exit_code) {
   command->add_option("--adopt", args->options.adopt,
                       "the leg whose files become the mirror's; all others "
                       "must be empty");
-  command->add_flag("-n,--dry-run", args->dry_run, "check the legs only");
+  command->add_flag("-n,--dry-run", args->dry_run,
+                    "label nothing; only look whether the legs can be used");
   command->add_flag("--json", args->json, "print JSON");
   command->callback([args, exit_code] { *exit_code = RunCreate(*args); });
 }

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <exception>
 #include <iostream>
+#include <memory>
 #include <string>
 
 #include "cli/commands.h"
@@ -19,7 +20,9 @@ void AddHelpCommand(CLI::App& app) {
   command->add_option("COMMAND", *topic, "one of the commands");
   command->callback([&app, topic] {
     if (topic->empty()) {
-      std::cout << app.help("", CLI::AppFormatMode::All);
+      // app.help() would speak of the command that was given, which is help.
+      std::cout << app.get_formatter()->make_help(&app, app.get_name(),
+                                                  CLI::AppFormatMode::Normal);
       return;
     }
     // Throws, as any other wrong word, when there is no such command.
@@ -31,7 +34,7 @@ int RunCommandLine(int argc, char** argv) {
   CLI::App app("Works with mirrors: directories that hold the same files.",
                "mirrorfs");
   int exit_code = kExitHealthy;
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   app.set_version_flag("-V,--version", "mirrorfs " MIRRORFS_VERSION);
   app.footer(
       "Exit status: 0 healthy or done, 1 wrong usage or not done, 2 not "
@@ -48,6 +51,10 @@ int RunCommandLine(int argc, char** argv) {
   AddHelpCommand(app);
   try {
     app.parse(argc, argv);
+    if (app.get_subcommands().empty()) {
+      PrintError("a command is needed; try `mirrorfs help`");
+      return kExitUsage;
+    }
   } catch (const CLI::CallForHelp&) {
     std::cout << app.help();
   } catch (const CLI::CallForVersion& version) {

@@ -17,8 +17,8 @@ namespace mirrorfs {
 namespace {
 
 absl::Status Mounted(absl::string_view what) {
-  return absl::FailedPreconditionError(
-      absl::StrCat(what, ": is mounted; `mirrorfs umount` it first"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      what, ": the mirror is mounted; `mirrorfs umount` it first"));
 }
 
 // A daemon holds the lock of each of its legs, under whatever path and run
@@ -85,7 +85,7 @@ absl::StatusOr<OfflineLegs> OpenOffline(const std::vector<std::string>& paths) {
   // The legs given may be all but those that are mounted.
   const Label& label = legs.labels[0];
   if (MayBeMounted(label.mirror_uuid)) {
-    return Mounted(absl::StrCat("mirror \"", label.mirror_name, "\""));
+    return Mounted(label.mirror_name);
   }
   return legs;
 }

@@ -70,7 +70,7 @@ Json OfflineJson(const Label& label, const std::string& path) {
                 {"uuid", member.uuid},
                 {"state", MemberState(member)},
                 {"primary", member.uuid == label.primary_uuid}};
-    if (member.uuid == label.leg_uuid) leg["path"] = path;
+    if (member.uuid == label.leg_uuid) leg["path"] = AbsolutePath(path);
     mirror["legs"].push_back(std::move(leg));
   }
   return {{"mirrors", Json::array({std::move(mirror)})}};

@@ -127,6 +127,14 @@ std::optional<RegionRecord> CoreLog::Find(const RegionKey& key) {
   return entry->record;
 }
 
+bool CoreLog::HasRecords(absl::string_view path) {
+  Lock lock(mutex_);
+  bool any = false;
+  table_.ForEachIn(SubtreeRange(path),
+                   [&](const RecordTable::Entry&) { any = true; });
+  return any;
+}
+
 void CoreLog::ForEach(
     const std::function<void(const RegionKey&, const RegionRecord&)>& visit) {
   std::vector<std::pair<std::string, RegionRecord>> snapshot;

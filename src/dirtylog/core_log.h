@@ -56,6 +56,7 @@ class CoreLog : public DirtyLog {
   std::string Status(StatusKind kind) override;
   bool IsRemoteRecovering(const RegionKey& key) override { return false; }
   std::optional<RegionRecord> Find(const RegionKey& key) override;
+  bool HasRecords(absl::string_view path) override;
   void ForEach(const std::function<void(const RegionKey&, const RegionRecord&)>&
                    visit) override;
 

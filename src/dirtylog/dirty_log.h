@@ -127,6 +127,8 @@ class DirtyLog {
   virtual bool IsRemoteRecovering(const RegionKey& key) = 0;
 
   virtual std::optional<RegionRecord> Find(const RegionKey& key) = 0;
+  // Whether there is a record of `path` or of anything beneath it.
+  virtual bool HasRecords(absl::string_view path) = 0;
   // Visits a snapshot of all records in key order.
   virtual void ForEach(
       const std::function<void(const RegionKey&, const RegionRecord&)>&

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "base/kill_point.h"
 #include "leg/object.h"
 #include "leg/parallel_sync.h"
 #include "mirror/mirror.h"
@@ -170,6 +171,7 @@ ErrnoOr<size_t> Mirror::Write(const ObjectRef& object, OpenFile& file,
 Errno Mirror::WriteOthers(RegionChange& change, const ObjectRef& object,
                           OpenFile& file, uint64_t offset,
                           absl::string_view data, size_t& taken) {
+  KillPoint("primary-written");
   LegSet failed;
   Errno no_space;
   (secondaries() - change.lacking()).ForEach([&](LegSlot slot) {

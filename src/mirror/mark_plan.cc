@@ -19,10 +19,6 @@ namespace {
 // File systems stamp with a clock that ticks every few milliseconds, and not
 // always this host's.
 constexpr int64_t kClockSlackNs = 2'000'000'000;
-// How long a new file rides on its directory's mark. Longer would make a crash
-// compare ever larger files whole; shorter costs an archive being unpacked a
-// mark a file.
-constexpr int64_t kCoverNs = 30'000'000'000;
 constexpr uint64_t kMarkAheadRegionsMax = 64;
 // More regions than this are marked as the file's tail, with one record.
 constexpr uint64_t kSingleRegionsMax = 256;

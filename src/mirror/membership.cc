@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "mirror/membership.h"
 
+#include "base/kill_point.h"
 #include "base/uuid.h"
 
 namespace mirrorfs {
@@ -89,6 +90,7 @@ absl::Status Membership::WriteLabels() {
     Leg& leg = *(*legs_)[slot];
     Label own = label_;
     own.leg_uuid = leg.uuid();
+    KillPoint("label-write");
     absl::Status status = WriteLabelDurable(leg.root_fd(), own);
     if (!status.ok() && result.ok()) result = status;
   });

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/kill_point.h"
 #include "leg/object.h"
 
 namespace mirrorfs {
@@ -44,6 +45,7 @@ Errno Mirror::OnAllLegs(RegionGate::Request request, const OnLeg& change,
 
 Errno Mirror::OnOthers(RegionChange& change, const OnLeg& apply,
                        const OnLeg& undo) {
+  KillPoint("primary-changed");
   LegSet done;
   LegSet failed;
   Errno no_space;
@@ -172,14 +174,34 @@ Errno Mirror::SyncLegs() {
   return result;
 }
 
+// Directories in which names are made all the time, so that their mark never
+// cools. What they made before now is about to be durable; were their marks
+// not moved on, a crash would compare all that was made since the first.
+std::vector<RegionKey> Mirror::HotDirectories() {
+  const int64_t old = CoverSince() - kCoverNs;
+  std::vector<RegionKey> hot;
+  log_->ForEach([&](const RegionKey& key, const RegionRecord& record) {
+    if (key.kind == RegionKind::kEntries && record.dirty &&
+        record.missing.empty() && record.since_ns < old &&
+        gate_.IsQuiet(key)) {
+      hot.push_back(key);
+    }
+  });
+  return hot;
+}
+
 void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   const std::vector<RegionStates::IdleRegion> idle = gate_.Idle(all);
-  if (idle.empty()) return;
+  const int64_t since = CoverSince();  // before it is seen who is quiet
+  const std::vector<RegionKey> hot = HotDirectories();
+  if (idle.empty() && hot.empty()) return;
   settle();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
   // could be anything that is still marked; so nothing is cleared.
   if (!SyncLegs().ok()) return;
+  KillPoint("before-clear");
   gate_.Clear(idle);
+  for (const RegionKey& key : hot) log_->AdvanceSince(key, since);
   if (const absl::Status status = log_->FlushLazily(); !status.ok()) {
     spdlog::error("dirty log: {}", status.ToString());
   }

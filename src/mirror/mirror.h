@@ -40,6 +40,11 @@ namespace mirrorfs {
 // enough to have it as content.
 inline constexpr uint64_t kSizeGuardIndex = UINT64_MAX;
 
+// How long a new file rides on its directory's mark. Longer would make a crash
+// compare ever larger files whole; shorter costs an archive being unpacked a
+// mark a file.
+inline constexpr int64_t kCoverNs = 30'000'000'000;
+
 enum class ReadFrom { kPrimary, kRoundRobin, kPrefer };
 
 struct MirrorSetup {
@@ -170,8 +175,10 @@ class Mirror {
   Errno OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change);
   // After the primary took the change: the others, and what to answer.
   Errno OnOthers(RegionChange& change, const OnLeg& apply, const OnLeg& undo);
+  std::vector<RegionKey> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
-  ErrnoOr<struct stat> FinishNew(absl::string_view path, LegSet legs);
+  std::string FindOtherName(absl::string_view path);
+  ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
   void EqualizeMtime(absl::string_view path, LegSet legs);
 
   ErrnoOr<UniqueFd> ObjectFd(Leg& leg, const ObjectRef& object);

@@ -5,15 +5,17 @@
 #include <linux/fs.h>
 
 #include "leg/object.h"
+#include "leg/walk.h"
 #include "mirror/mirror.h"
 
 namespace mirrorfs {
 
-// What is equalized once a new object stands: its own times and those of its
-// directory. Answers with the primary's attributes.
-ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, LegSet legs) {
-  EqualizeMtime(path, legs);
-  EqualizeMtime(ParentPath(path), legs);
+// Once a new object stands (or, with `error`, was taken back): its times and
+// those of its directory are equalized. Answers with the primary's attributes.
+ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error) {
+  EqualizeMtime(ParentPath(path), secondaries());
+  if (!error.ok()) return error;
+  EqualizeMtime(path, secondaries());
   return primary().Stat(path);
 }
 
@@ -34,9 +36,9 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
   if (const Errno error = create(primary()); !error.ok()) return error;
   const Errno error =
       OnOthers(*change, create, [&](Leg& leg) { return leg.Unlink(path); });
+  EqualizeMtime(ParentPath(path), secondaries() - change->lacking());
   if (!error.ok()) return error;
   file.times_unsettled = true;
-  EqualizeMtime(ParentPath(path), secondaries() - change->lacking());
   return StatObject(file.write_fd(primary_));
 }
 
@@ -69,8 +71,7 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
         return leg.Mkdir(path, mode);
       },
       [&](Leg& leg) { return leg.Rmdir(path); });
-  if (!error.ok()) return error;
-  return FinishNew(path, secondaries());
+  return FinishNew(path, error);
 }
 
 ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
@@ -84,8 +85,7 @@ ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
         return leg.Mknod(path, mode, rdev);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
-  if (!error.ok()) return error;
-  return FinishNew(path, secondaries());
+  return FinishNew(path, error);
 }
 
 ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
@@ -100,8 +100,7 @@ ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
         return leg.Symlink(target, path);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
-  if (!error.ok()) return error;
-  return FinishNew(path, secondaries());
+  return FinishNew(path, error);
 }
 
 ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
@@ -119,21 +118,36 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
         return fd < 0 ? Errno(ENOENT) : leg.LinkFd(fd, path);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
-  if (!error.ok()) return error;
-  return FinishNew(path, secondaries());
+  return FinishNew(path, error);
 }
 
 Errno Mirror::Unlink(absl::string_view path, bool last_name,
                      const std::string& other_name) {
   RegionGate::Request request;
   request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
-  if (!last_name && !other_name.empty()) {
-    request.also = [&] { return log_->CopySubtree(path, other_name); };
+  std::string heir = other_name;
+  if (!last_name && heir.empty() && log_->HasRecords(path)) {
+    heir = FindOtherName(path);
+  }
+  if (!last_name && !heir.empty()) {
+    request.also = [&] { return log_->CopySubtree(path, heir); };
   }
   const Errno error = OnAllLegs(
       std::move(request), [&](Leg& leg) { return leg.Unlink(path); }, nullptr);
   if (error.ok()) EqualizeMtime(ParentPath(path), secondaries());
   return error;
+}
+
+// Another name of the file at `path`, by a walk of the primary: for a file with
+// several names whose others the kernel never asked for. Rare.
+std::string Mirror::FindOtherName(absl::string_view path) {
+  const ErrnoOr<struct stat> file = primary().Stat(path);
+  std::string found;
+  if (!file.ok()) return found;
+  WalkLeg(primary(), [&](const std::string& name, const struct stat& st) {
+    if (st.st_ino == file->st_ino && name != path) found = name;
+  });
+  return found;
 }
 
 Errno Mirror::Rmdir(absl::string_view path) {

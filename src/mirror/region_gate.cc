@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/kill_point.h"
+
 namespace mirrorfs {
 namespace {
 
@@ -68,6 +70,7 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   LegSet ahead_lacking;
   for (RegionMark& mark : request.ahead) flush |= Mark(mark, ahead_lacking);
   if (flush && !log_->Flush().ok()) return Errno(EIO);
+  if (flush) KillPoint("mark-flushed");
   return change;
 }
 

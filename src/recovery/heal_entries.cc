@@ -7,8 +7,10 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "base/kill_point.h"
 #include "leg/label.h"
 #include "leg/object.h"
+#include "leg/walk.h"
 #include "recovery/healer.h"
 
 namespace mirrorfs {
@@ -44,6 +46,7 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
   std::shared_lock names(mirror_->names_lock());
   const std::vector<RegionKey> held = {work.key};
   mirror_->gate().StartRecovery(held);
+  KillPoint("recovery-names");
   LegSet healed;
   targets.ForEach([&](LegSlot slot) {
     const Errno error = HealNames(work, *mirror_->legs()[slot]);

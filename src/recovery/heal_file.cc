@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "base/kill_point.h"
 #include "leg/object.h"
 #include "recovery/copy_object.h"
 #include "recovery/healer.h"
@@ -239,6 +240,7 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
       outcome = Outcome::kLater;
       return;
     }
+    KillPoint("recovery-copy");
     CopyCount count;
     const Errno error =
         CopyContent(from->get(), to->get(), index * region_bytes,

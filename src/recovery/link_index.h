@@ -31,15 +31,4 @@ class LinkIndex {
   absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
 };
 
-// Calls visit(path, stat) for everything beneath the leg's root but its
-// private directory, parents before children. What vanishes meanwhile is left
-// out.
-void WalkLeg(const Leg& leg,
-             const std::function<void(const std::string& path,
-                                      const struct stat& st)>& visit);
-
-// Names in a directory of a leg, without . and .. and the private directory.
-ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
-                                            absl::string_view dir);
-
 }  // namespace mirrorfs

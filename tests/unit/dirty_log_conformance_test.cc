@@ -436,6 +436,19 @@ TEST_P(Conformance, LackingByADeepRecord) {
   EXPECT_EQ(log_->Lacking(RegionKey::Attributes("")), LegSet());
 }
 
+TEST_P(Conformance, HasRecordsOfASubtree) {
+  EXPECT_FALSE(log_->HasRecords(""));
+  Mark(RegionKey::Data("a/b/f", 0), kDirty);
+  for (const char* path : {"", "a", "a/b", "a/b/f"}) {
+    EXPECT_TRUE(log_->HasRecords(path)) << path;
+  }
+  for (const char* path : {"b", "a/b/f/g", "a/b2", "ab"}) {
+    EXPECT_FALSE(log_->HasRecords(path)) << path;
+  }
+  log_->ClearRegion(RegionKey::Data("a/b/f", 0));
+  EXPECT_FALSE(log_->HasRecords("a"));
+}
+
 TEST_P(Conformance, MarkAllIsEverything) {
   EXPECT_TRUE(MarkAll(*log_, kB));
   for (const RegionKey& key :
@@ -707,6 +720,7 @@ class ModelLog {
   RecordMap records;
   std::set<std::string> handed_out;
   std::map<std::string, LegSet> missed_again;
+  std::map<std::string, uint64_t> healed_to;  // see DirtyLog::AdvanceTail
 
   LegSet MissingOf(const RegionKey& key) const {
     const auto found = records.find(EncodeRegionKey(key));
@@ -735,8 +749,12 @@ class ModelLog {
     }
     const auto attributes =
         records.find(EncodeRegionKey(RegionKey::Attributes(key.path)));
-    if (key.kind == RegionKind::kData && attributes != records.end() &&
-        attributes->second.tail_from <= key.index) {
+    if (key.kind != RegionKind::kData || attributes == records.end()) {
+      return lacking;
+    }
+    const auto healed = healed_to.find(attributes->first);
+    if (attributes->second.tail_from <= key.index &&
+        (healed == healed_to.end() || healed->second <= key.index)) {
       lacking |= attributes->second.missing;
     }
     return lacking;
@@ -842,9 +860,13 @@ class RandomOperations : public Conformance {
     std::vector<RegionRecord>& values = since_flush_[encoded];
     if (values.empty()) values.push_back(ModelGet(encoded));
     values.push_back(record);
+    if (!ModelGet(encoded).missing.contains(record.missing)) {
+      model_.healed_to.erase(encoded);
+    }
     if (record.clean()) {
       model_.records.erase(encoded);
       model_.handed_out.erase(encoded);
+      model_.healed_to.erase(encoded);
     } else {
       model_.records[encoded] = record;
     }
@@ -864,6 +886,8 @@ class RandomOperations : public Conformance {
     if (model_.handed_out.contains(encoded)) {
       model_.missed_again[encoded] |= record.missing;
     }
+    uint64_t& healed_to = model_.healed_to[encoded];
+    healed_to = std::min(healed_to, record.tail_from);
   }
 
   void DoMark() {
@@ -924,7 +948,10 @@ class RandomOperations : public Conformance {
       if (!after.missing.empty()) return;
       after.since_ns = std::max(after.since_ns, to);
     } else {
-      log_->AdvanceTail(key, to);  // nothing that the record says
+      log_->AdvanceTail(key, to);
+      if (after.clean()) return;
+      uint64_t& healed_to = model_.healed_to[encoded];
+      healed_to = std::max(healed_to, static_cast<uint64_t>(to));
     }
     if (!after.clean() && after != ModelGet(encoded)) SetModel(encoded, after);
   }
@@ -990,6 +1017,7 @@ class RandomOperations : public Conformance {
     }
     model_.records = found;
     model_.handed_out.clear();
+    model_.healed_to.clear();
     since_flush_.clear();
     ASSERT_TRUE(log_->Resume(suspects).ok());
     const RecordMap loaded = model_.records;

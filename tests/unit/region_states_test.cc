@@ -178,8 +178,8 @@ class Exhaustive : public testing::Test {
 };
 
 TEST_F(Exhaustive, EverySequenceAnswersAsTheModel) {
-  Explore(World(), 8);
-  EXPECT_GT(steps_, 1000000);
+  Explore(World(), 7);
+  EXPECT_GT(steps_, 500000);
 }
 
 // The same, deeper, from a state from which the interesting mistakes (a clear
@@ -189,7 +189,7 @@ TEST_F(Exhaustive, EverySequenceAfterAnIdleRegionWasSeen) {
   Begin(world, {0, 1});
   End(world, 0);
   See(world);
-  Explore(world, 7);
+  Explore(world, 6);
 }
 
 TEST(RegionStates, IdleHonoursTheTick) {

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "leg/walk.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+#include <memory>
+
+#include "leg/label.h"
+#include "region/region_key.h"
+
+namespace mirrorfs {
+
+ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
+                                            absl::string_view dir) {
+  ErrnoOr<UniqueFd> fd = leg.OpenObject(dir, O_RDONLY | O_DIRECTORY);
+  if (!fd.ok()) return fd.error();
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(fd->Release()),
+                                                   &closedir);
+  if (!stream) return Errno::Last();
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = readdir(stream.get());
+    if (entry == nullptr) break;
+    const absl::string_view name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    if (dir.empty() && name == kPrivateDir) continue;
+    names.emplace_back(name);
+  }
+  if (errno != 0) return Errno::Last();
+  return names;
+}
+
+void WalkLeg(const Leg& leg,
+             const std::function<void(const std::string& path,
+                                      const struct stat& st)>& visit) {
+  std::vector<std::string> dirs = {""};
+  while (!dirs.empty()) {
+    const std::string dir = std::move(dirs.back());
+    dirs.pop_back();
+    const ErrnoOr<std::vector<std::string>> names = ListNames(leg, dir);
+    if (!names.ok()) continue;
+    for (const std::string& name : *names) {
+      std::string path = JoinPath(dir, name);
+      const ErrnoOr<struct stat> st = leg.Stat(path);
+      if (!st.ok()) continue;
+      visit(path, *st);
+      if (S_ISDIR(st->st_mode)) dirs.push_back(std::move(path));
+    }
+  }
+}
+
+}  // namespace mirrorfs

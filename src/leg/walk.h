@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "base/errno.h"
+#include "leg/leg.h"
+
+namespace mirrorfs {
+
+// Calls visit(path, stat) for everything beneath the leg's root but its
+// private directory, parents before children. What vanishes meanwhile is left
+// out.
+void WalkLeg(const Leg& leg,
+             const std::function<void(const std::string& path,
+                                      const struct stat& st)>& visit);
+
+// Names in a directory of a leg, without . and .. and the private directory.
+ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
+                                            absl::string_view dir);
+
+}  // namespace mirrorfs
