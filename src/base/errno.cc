@@ -3,8 +3,6 @@
 
 #include <system_error>
 
-#include "absl/strings/str_cat.h"
-
 namespace mirrorfs {
 
 std::string ErrnoText(Errno error) {
@@ -13,8 +11,7 @@ std::string ErrnoText(Errno error) {
 
 absl::Status ToStatus(Errno error, absl::string_view object) {
   if (error.ok()) return absl::OkStatus();
-  return absl::ErrnoToStatus(
-      error.value(), absl::StrCat(object, ": ", ErrnoText(error)));
+  return absl::ErrnoToStatus(error.value(), object);  // adds the text
 }
 
 }  // namespace mirrorfs

@@ -205,11 +205,14 @@ absl::StatusOr<Label> ParseLabel(absl::string_view text) {
 absl::StatusOr<Label> ReadLabel(int root_fd) {
   const std::string name = absl::StrCat(kPrivateDir, "/", kLabelName);
   const UniqueFd file(
-      openat(root_fd, name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (!file.valid()) {
+      openat(root_fd, name.c_str(),
+             O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  struct stat st;
+  if (!file.valid() || fstat(file.get(), &st) != 0) {
     if (errno == ENOENT) return absl::NotFoundError("no mirrorfs label");
     return ToStatus(Errno::Last(), name);
   }
+  if (!S_ISREG(st.st_mode)) return Damaged("it is not a file");
   const ErrnoOr<std::string> text = ReadAll(file.get(), kLabelBytesMax);
   if (!text.ok()) return ToStatus(text.error(), name);
   return ParseLabel(*text);

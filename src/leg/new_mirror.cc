@@ -18,6 +18,7 @@
 #include "base/errno.h"
 #include "base/fd.h"
 #include "base/uuid.h"
+#include "leg/copy_object.h"
 #include "region/region_key.h"
 
 namespace mirrorfs {
@@ -220,6 +221,13 @@ absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
     own.leg_uuid = label.members[i].uuid;
     absl::Status status = WriteLabelDurable(roots[i].get(), own);
     if (!status.ok()) return Refuse(paths[i], status.message());
+  }
+  // The one thing that empty directories can differ in.
+  const size_t model = adopted == paths.size() ? 0 : adopted;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    if (i == model) continue;
+    const Errno error = CopyAttributes(roots[model].get(), roots[i].get());
+    if (!error.ok()) return Refuse(paths[i], ErrnoText(error));
   }
   label.leg_uuid = label.members[0].uuid;
   return label;

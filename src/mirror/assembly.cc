@@ -70,9 +70,14 @@ void PlaceMissing(const std::vector<std::string>& unclaimed,
   }
 }
 
-FoundLeg Probe(const std::string& path) {
+FoundLeg Probe(const std::string& path, bool writable) {
   absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(path);
   if (!leg.ok()) return {path, nullptr, leg.status()};
+  const ErrnoOr<struct statvfs> st = (*leg)->Statvfs();
+  if (writable && st.ok() && st->f_flag & ST_RDONLY) {
+    return {path, nullptr,
+            absl::FailedPreconditionError("its file system is read-only")};
+  }
   absl::StatusOr<Label> label = ReadLabel((*leg)->root_fd());
   return {path, std::move(*leg), std::move(label)};
 }
@@ -111,9 +116,12 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
   return verdict;
 }
 
-absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths) {
+absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
+                                  bool writable) {
   std::vector<FoundLeg> found;
-  for (const std::string& path : paths) found.push_back(Probe(path));
+  for (const std::string& path : paths) {
+    found.push_back(Probe(path, writable));
+  }
 
   Assembly assembly;
   std::vector<Label> labels;

@@ -46,7 +46,10 @@ struct Assembly {
 
 // Opens the legs at `paths` and judges them. A leg that is absent, has no
 // label or the label of another mirror is missing, which is no error; a label
-// of a newer format is, because what it says cannot be weighed.
-absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths);
+// of a newer format is, because what it says cannot be weighed. With `writable`
+// a leg on a file system that is mounted read-only is missing, too: it would
+// miss every change.
+absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
+                                  bool writable);
 
 }  // namespace mirrorfs

@@ -99,7 +99,8 @@ absl::Status CreateIfWanted(const MountCommand& command) {
 absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command) {
   const absl::Time deadline = absl::Now() + command.options.wait_legs;
   for (;;) {
-    absl::StatusOr<Assembly> assembly = Assemble(command.legs);
+    absl::StatusOr<Assembly> assembly = 
+        Assemble(command.legs, !command.options.read_only);
     const bool complete = assembly.ok() && assembly->notes.empty();
     if (complete || absl::Now() >= deadline) return assembly;
     absl::SleepFor(absl::Milliseconds(200));

@@ -129,8 +129,8 @@ int Main(int argc, char** argv) {
   if (command->options.remount) {
     return Fail(kExitUsage, "remount: no option can be changed while mounted");
   }
-  ClearDeadMount(command->mount_point);
   command->mount_point = AbsolutePath(command->mount_point);
+  ClearDeadMount(command->mount_point);
   for (std::string& leg : command->legs) leg = AbsolutePath(leg);
   const absl::Status status = CheckMountPoint(
       command->mount_point, command->legs, command->options.log_dir);

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
+#include <algorithm>
 #include <fstream>
 #include <optional>
 
@@ -42,16 +44,23 @@ std::string Unescape(absl::string_view text) {
   return out;
 }
 
-// "MAJOR:MINOR" of what is mounted at `dir`. Asking the mount itself would be
-// asking the daemon that asks.
-std::optional<std::string> MountedDevice(const std::string& dir) {
+struct Mounted {
+  std::string device;  // "MAJOR:MINOR"
+  std::string type;
+};
+
+// What is mounted at `dir`, uppermost. Asking the mount itself would be asking
+// the daemon, and that may be us.
+std::optional<Mounted> MountedAt(const std::string& dir) {
   std::ifstream mounts("/proc/self/mountinfo");
-  std::optional<std::string> device;
+  std::optional<Mounted> mounted;
   for (std::string line; std::getline(mounts, line);) {
     const std::vector<std::string> fields = absl::StrSplit(line, ' ');
-    if (fields.size() > 4 && Unescape(fields[4]) == dir) device = fields[2];
+    if (fields.size() < 5 || Unescape(fields[4]) != dir) continue;
+    const auto dash = std::find(fields.begin() + 5, fields.end(), "-");
+    mounted = {fields[2], fields.end() - dash > 1 ? dash[1] : ""};
   }
-  return device;
+  return mounted;
 }
 
 }  // namespace
@@ -65,8 +74,11 @@ std::string AbsolutePath(const std::string& path) {
 }
 
 void ClearDeadMount(const std::string& dir) {
-  struct stat st;
-  if (stat(dir.c_str(), &st) != 0 && errno == ENOTCONN) {
+  const std::optional<Mounted> mounted = MountedAt(dir);
+  if (!mounted || mounted->type != "fuse.mirrorfs") return;
+  // Attributes may still be in the kernel's cache; this is not.
+  struct statfs st;
+  if (statfs(dir.c_str(), &st) != 0 && errno == ENOTCONN) {
     umount2(dir.c_str(), MNT_DETACH);
   }
 }
@@ -79,7 +91,7 @@ absl::Status CheckMountPoint(const std::string& dir,
     return Refuse(dir, ErrnoText(Errno::Last()));
   }
   if (!S_ISDIR(st.st_mode)) return Refuse(dir, "is not a directory");
-  if (MountedDevice(dir)) {
+  if (MountedAt(dir)) {
     return Refuse(dir, "something is mounted there already");
   }
   for (const std::string& leg : legs) {
@@ -97,9 +109,10 @@ absl::Status CheckMountPoint(const std::string& dir,
 }
 
 void RaiseReadAhead(const std::string& dir) {
-  const std::optional<std::string> device = MountedDevice(dir);
-  if (!device) return;
-  std::ofstream(absl::StrCat("/sys/class/bdi/", *device, "/read_ahead_kb"))
+  const std::optional<Mounted> mounted = MountedAt(dir);
+  if (!mounted) return;
+  std::ofstream(
+      absl::StrCat("/sys/class/bdi/", mounted->device, "/read_ahead_kb"))
       << 1024;
 }
 

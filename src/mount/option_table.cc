@@ -173,6 +173,11 @@ constexpr MountOptionInfo kTable[] = {
     {"ro", Kind::kFlag, "", "read-only", Set<&O::read_only, true>},
     {"rw", Kind::kFlag, "", "read and write [default]",
      Set<&O::read_only, false>},
+    // mount(8) keeps "suid" and "dev" to itself, because they are its defaults;
+    // these get through.
+    {"allow-suid", Kind::kFlag, "", "the same, for fstab",
+     Set<&O::suid, true>},
+    {"allow-dev", Kind::kFlag, "", "the same, for fstab", Set<&O::dev, true>},
     {"suid", Kind::kFlag, "", "honour set-user-ID bits", Set<&O::suid, true>},
     {"nosuid", Kind::kFlag, "", "ignore set-user-ID bits [default]",
      Set<&O::suid, false>},
@@ -206,6 +211,9 @@ constexpr MountOptionInfo kTable[] = {
     {"noauto", Kind::kIgnored, "", "", nullptr},
     {"nofail", Kind::kIgnored, "", "", nullptr},
     {"_netdev", Kind::kIgnored, "", "", nullptr},
+    // From the mount table, at a remount.
+    {"user-id", Kind::kIgnored, "", "", nullptr},
+    {"group-id", Kind::kIgnored, "", "", nullptr},
     {"user", Kind::kIgnored, "", "", nullptr},
     {"nouser", Kind::kIgnored, "", "", nullptr},
     {"users", Kind::kIgnored, "", "", nullptr},
@@ -226,7 +234,6 @@ constexpr MountOptionInfo kTable[] = {
     {"direct-io", Kind::kRejected, "", "use cache=none", nullptr},
     {"fd", Kind::kRejected, "", kOurs, nullptr},
     {"fsname", Kind::kRejected, "", "use name=", nullptr},
-    {"group-id", Kind::kRejected, "", kOurs, nullptr},
     {"kernel-cache", Kind::kRejected, "", "use cache=", nullptr},
     {"max-read", Kind::kRejected, "", kOurs, nullptr},
     {"max-write", Kind::kRejected, "", kOurs, nullptr},
@@ -234,7 +241,6 @@ constexpr MountOptionInfo kTable[] = {
     {"rootmode", Kind::kRejected, "", kOurs, nullptr},
     {"subtype", Kind::kRejected, "", kOurs, nullptr},
     {"use-ino", Kind::kRejected, "", kOurs, nullptr},
-    {"user-id", Kind::kRejected, "", kOurs, nullptr},
     {"writeback-cache", Kind::kRejected, "", "use cache=writeback", nullptr},
 };
 

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "base/kill_point.h"
+#include "leg/copy_object.h"
 #include "leg/object.h"
-#include "recovery/copy_object.h"
 #include "recovery/healer.h"
 
 namespace mirrorfs {

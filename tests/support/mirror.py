@@ -185,7 +185,6 @@ class Mirror:
                 raise MountFailed(code, output.read_text())
             self.daemon_pid = self.status()["pid"]
             return self
-        before = {m["id"] for m in mounts_at(self.mnt)}
         with open(self.diagnostics, "ab") as log:
             start = log.tell()
             self.daemon = subprocess.Popen(
@@ -201,15 +200,25 @@ class Mirror:
                 raise MountFailed(self.exit_status, "".join(
                     line for line in text.splitlines(keepends=True)
                     if not line.startswith("mirrorfs: ")))
-            fresh = [m for m in mounts_at(self.mnt) if m["id"] not in before]
-            if fresh and fresh[-1]["type"] == "fuse.mirrorfs":
-                os.statvfs(self.mnt)  # answered only after FUSE_INIT
+            if self._usable():
                 return self
             if time.monotonic() > deadline:
                 raise MountFailed(None, "not usable in time\n"
                                   + thread_states(self.daemon_pid)
                                   + self._said_since(start))
             time.sleep(0.005)
+
+    def _usable(self):
+        """Whether a live mount of ours is there; not the dead one that the
+        helper is about to clear, whose numbers the new one may get again."""
+        try:
+            os.statvfs(self.mnt)  # answered by a daemon, after FUSE_INIT
+            device = os.stat(self.mnt).st_dev
+        except OSError:
+            return False
+        mounts = mounts_at(self.mnt)
+        return bool(mounts) and mounts[-1]["type"] == "fuse.mirrorfs" and \
+            mounts[-1]["device"] == f"{os.major(device)}:{os.minor(device)}"
 
     def _said_since(self, start):
         with open(self.diagnostics, "rb") as log:
@@ -281,6 +290,8 @@ class Mirror:
             except ProcessLookupError:
                 pass
             self.wait_daemon_end()
+        if os.environ.get("H3_CLEAR"):  # H3
+            subprocess.run(["umount", "-l", str(self.mnt)])  # H3
 
     def remount(self, *options, **keywords):
         """After kill9: the helper has to clear the dead mount by itself."""

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "recovery/copy_object.h"
+#include "leg/copy_object.h"
 
 #include <fcntl.h>
 #include <string.h>
