@@ -8,7 +8,11 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "leg/label.h"
 #include "region/region_key.h"
 
 namespace mirrorfs {
@@ -251,6 +255,20 @@ Errno Leg::SetMtime(absl::string_view path, const timespec& mtime) const {
   return AtPlace(*this, path, [&](const Place& at) {
     return utimensat(at.fd(), at.c_str(), times, AT_SYMLINK_NOFOLLOW);
   });
+}
+
+int64_t Leg::ClockLagNs() const {
+  const int64_t now = SystemClock().RealtimeNs();
+  const ErrnoOr<UniqueFd> probe = OpenBeneath(
+      root_.get(), absl::StrCat(kPrivateDir, "/clock"), O_RDWR | O_CREAT, 0600);
+  struct stat st;
+  if (!probe.ok() || futimens(probe->get(), nullptr) != 0 ||
+      fstat(probe->get(), &st) != 0) {
+    return 0;
+  }
+  const int64_t stamped =
+      st.st_ctim.tv_sec * int64_t{1'000'000'000} + st.st_ctim.tv_nsec;
+  return std::max<int64_t>(0, now - stamped);
 }
 
 Errno Leg::SyncAll() const { return FromSyscall(syncfs(root_.get())); }

@@ -72,6 +72,10 @@ class Leg {
   // A parent directory (opened O_PATH, shared with the cache).
   ErrnoOr<DirRef> Dir(absl::string_view path) const;
 
+  // By how much the clock that stamps this leg's files is behind ours, ns;
+  // never negative. Touches a file in the private directory.
+  int64_t ClockLagNs() const;
+
   // Everything written to this leg's file system so far is durable.
   Errno SyncAll() const;
 

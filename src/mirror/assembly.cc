@@ -2,6 +2,7 @@
 #include "mirror/assembly.h"
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 
@@ -82,6 +83,42 @@ FoundLeg Probe(const std::string& path, bool writable) {
   return {path, std::move(*leg), std::move(label)};
 }
 
+// The uuid of the mirror that is meant; empty when there is no label at all.
+absl::StatusOr<std::string> WhichMirror(const std::vector<FoundLeg>& found,
+                                        absl::string_view name) {
+  std::map<std::string, int> votes;
+  std::map<std::string, std::string> names;
+  for (const FoundLeg& leg : found) {
+    if (!leg.label.ok()) continue;
+    names[leg.label->mirror_uuid] = leg.label->mirror_name;
+    if (name.empty() || leg.label->mirror_name == name) {
+      ++votes[leg.label->mirror_uuid];
+    }
+  }
+  // Nobody has that name: let the check against the label say so.
+  if (votes.empty()) return names.empty() ? "" : names.begin()->first;
+  const auto fewer = [](const auto& a, const auto& b) {
+    return a.second < b.second;
+  };
+  const auto most = std::max_element(votes.begin(), votes.end(), fewer);
+  for (const auto& [uuid, count] : votes) {
+    if (uuid != most->first && count == most->second) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the legs belong to different mirrors (\"", names[uuid],
+          "\" and \"", names[most->first], "\"); say which with name="));
+    }
+  }
+  return most->first;
+}
+
+// OK when the leg has a usable label of that mirror.
+absl::Status Belongs(const FoundLeg& leg, const std::string& mirror_uuid) {
+  if (!leg.label.ok()) return leg.label.status();
+  if (leg.label->mirror_uuid == mirror_uuid) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "belongs to another mirror (\"", leg.label->mirror_name, "\")"));
+}
+
 }  // namespace
 
 absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
@@ -92,6 +129,10 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
   const Label& truth = labels[verdict.newest];
   for (const Label& label : labels) {
     const LabelMember* member = truth.FindMember(label.leg_uuid);
+    if (member == nullptr) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "leg \"", NameOf(label), "\" is not of this mirror any more"));
+    }
     const LegSet slot = LegSet::Of(member->slot);
     if (verdict.present.contains(slot)) {
       return absl::FailedPreconditionError(absl::StrCat(
@@ -117,27 +158,21 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
 }
 
 absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
-                                  bool writable) {
+                                  absl::string_view name, bool writable) {
   std::vector<FoundLeg> found;
-  for (const std::string& path : paths) {
-    found.push_back(Probe(path, writable));
-  }
+  for (const std::string& path : paths) found.push_back(Probe(path, writable));
+  const absl::StatusOr<std::string> mirror_uuid = WhichMirror(found, name);
+  if (!mirror_uuid.ok()) return mirror_uuid.status();
 
   Assembly assembly;
   std::vector<Label> labels;
   std::vector<FoundLeg> members;
   std::vector<std::string> unclaimed;
   for (FoundLeg& leg : found) {
-    absl::Status status = leg.label.status();
+    const absl::Status status = Belongs(leg, *mirror_uuid);
     if (absl::IsUnimplemented(status)) {
       return absl::UnimplementedError(
           absl::StrCat("leg ", leg.path, ": ", status.message()));
-    }
-    if (status.ok() && !labels.empty() &&
-        (leg.label->mirror_uuid != labels[0].mirror_uuid ||
-         labels[0].FindMember(leg.label->leg_uuid) == nullptr)) {
-      status = absl::FailedPreconditionError(absl::StrCat(
-          "belongs to another mirror (\"", leg.label->mirror_name, "\")"));
     }
     if (!status.ok()) {
       assembly.notes.push_back(
@@ -149,9 +184,9 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
     members.push_back(std::move(leg));
   }
   if (labels.empty()) {
-    return absl::NotFoundError(absl::StrCat(
-        assembly.notes.empty() ? "no legs" : assembly.notes[0],
-        "; make a mirror with `mirrorfs create` or -o create"));
+    return absl::NotFoundError(
+        absl::StrCat(assembly.notes[0],
+                     "; make a mirror with `mirrorfs create` or -o create"));
   }
   absl::StatusOr<LabelVerdict> verdict = JudgeLabels(labels);
   if (!verdict.ok()) return verdict.status();
@@ -160,8 +195,7 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
   assembly.legs.resize(kLegsMax);
   assembly.paths.resize(kLegsMax);
   for (size_t i = 0; i < members.size(); ++i) {
-    const LabelMember* member =
-        assembly.label.FindMember(labels[i].leg_uuid);
+    const LabelMember* member = assembly.label.FindMember(labels[i].leg_uuid);
     PlaceLeg(std::move(members[i]), *member, assembly);
   }
   PlaceMissing(unclaimed, assembly);

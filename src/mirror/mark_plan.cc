@@ -16,9 +16,6 @@
 namespace mirrorfs {
 namespace {
 
-// File systems stamp with a clock that ticks every few milliseconds, and not
-// always this host's.
-constexpr int64_t kClockSlackNs = 2'000'000'000;
 constexpr uint64_t kMarkAheadRegionsMax = 64;
 // More regions than this are marked as the file's tail, with one record.
 constexpr uint64_t kSingleRegionsMax = 256;
@@ -33,7 +30,8 @@ RegionRecord Mirror::DownRecord() const {
 
 int64_t Mirror::CoverSince(int64_t created_ns) const {
   const int64_t now = clock_->RealtimeNs();
-  return (created_ns == 0 ? now : std::min(now, created_ns)) - kClockSlackNs;
+  return (created_ns == 0 ? now : std::min(now, created_ns)) -
+         clock_slack_ns_;
 }
 
 RegionMark Mirror::EntriesMark(absl::string_view dir, int64_t since_ns) const {

@@ -28,6 +28,7 @@ Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
       log_(log),
       membership_(membership),
       clock_(clock),
+      clock_slack_ns_(kClockGrainNs + setup.clock_lag_ns),
       gate_(log, [membership] { return membership->BeforeFirstChange(); }) {
   for (const std::unique_ptr<Leg>& leg : legs_) {
     if (leg != nullptr) present_ |= LegSet::Of(leg->slot());

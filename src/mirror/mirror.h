@@ -40,6 +40,8 @@ namespace mirrorfs {
 // enough to have it as content.
 inline constexpr uint64_t kSizeGuardIndex = UINT64_MAX;
 
+// File systems stamp with a clock that ticks every few milliseconds.
+inline constexpr int64_t kClockGrainNs = 100'000'000;
 // How long a new file rides on its directory's mark. Longer would make a crash
 // compare ever larger files whole; shorter costs an archive being unpacked a
 // mark a file.
@@ -54,6 +56,7 @@ struct MirrorSetup {
   LegSet all;  // every member, present or not
   ReadFrom read_from = ReadFrom::kPrimary;
   LegSlot preferred = -1;  // for kPrefer
+  int64_t clock_lag_ns = 0;  // of the primary, see Leg::ClockLagNs
 };
 
 class Mirror {
@@ -210,6 +213,7 @@ class Mirror {
   DirtyLog* const log_;
   Membership* const membership_;
   const Clock* const clock_;
+  const int64_t clock_slack_ns_;
   NamesLock names_lock_;
   RegionGate gate_;
   std::function<void()> on_work_;

@@ -100,7 +100,8 @@ absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command) {
   const absl::Time deadline = absl::Now() + command.options.wait_legs;
   for (;;) {
     absl::StatusOr<Assembly> assembly = 
-        Assemble(command.legs, !command.options.read_only);
+        Assemble(command.legs, command.options.name,
+                 !command.options.read_only);
     const bool complete = assembly.ok() && assembly->notes.empty();
     if (complete || absl::Now() >= deadline) return assembly;
     absl::SleepFor(absl::Milliseconds(200));
@@ -209,6 +210,9 @@ absl::Status Daemon::BuildMirror() {
                  &setup.preferred);
   if (!read_from.ok()) return read_from.status();
   setup.read_from = *read_from;
+  if (!command_.options.read_only) {
+    setup.clock_lag_ns = assembly_.legs[verdict.primary]->ClockLagNs();
+  }
   facts_ = {command_.mount_point, assembly_.paths, command_.options.read_only};
 
   setup.legs = &assembly_.legs;

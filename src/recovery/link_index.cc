@@ -6,12 +6,33 @@
 #include "leg/walk.h"
 
 namespace mirrorfs {
+namespace {
+
+// A walk is no snapshot: a name that moves at the same time may be missed.
+constexpr int kWalksMax = 4;
+
+}  // namespace
 
 std::vector<std::string> LinkIndex::NamesOf(ino_t ino, nlink_t names) {
   if (names < 2) return {};
   std::lock_guard lock(mutex_);
-  if (names_[ino].size() < names) Walk();
-  return names_[ino];
+  std::vector<std::string> valid = Verified(ino);
+  // Fewer than it has: names were made or moved since the walk, or lie outside
+  // the leg, where no walk finds them.
+  for (int walks = 0; valid.size() < names && walks < kWalksMax; ++walks) {
+    Walk();
+    valid = Verified(ino);
+  }
+  return valid;
+}
+
+std::vector<std::string> LinkIndex::Verified(ino_t ino) {
+  std::vector<std::string> valid;
+  for (const std::string& path : names_[ino]) {
+    const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
+    if (st.ok() && st->st_ino == ino) valid.push_back(path);
+  }
+  return valid;
 }
 
 void LinkIndex::Walk() {

@@ -13,18 +13,18 @@ namespace mirrorfs {
 
 // All names of the primary's files that have several, which no file system can
 // be asked for: a walk of the whole leg finds them. Made on first use, because
-// few repairs need it. What it says must be checked before it is acted on.
-// Thread-safe.
+// few repairs need it. Thread-safe.
 class LinkIndex {
  public:
   explicit LinkIndex(Mirror* mirror) : mirror_(mirror) {}
 
-  // Paths of the file with that inode number, sorted. Walks again when it
-  // knows fewer than the file has.
+  // Paths that lead to the file with that inode number now, sorted. Walks
+  // again when it knows fewer than the file has.
   std::vector<std::string> NamesOf(ino_t ino, nlink_t names);
 
  private:
   void Walk();
+  std::vector<std::string> Verified(ino_t ino);
 
   Mirror* const mirror_;
   std::mutex mutex_;

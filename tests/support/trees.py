@@ -32,7 +32,7 @@ def make_tree(root, seed=1, files=60):
             file.seek(at)
             file.write(rng.randbytes(10000))
     os.symlink("dir0/file0", root / "symlink")
-    os.symlink("t" * 3000, root / "long symlink")
+    os.symlink("t" * 1000, root / "long symlink")
     os.mkfifo(root / "fifo", 0o640)
     os.mknod(root / "socket", 0o140600)
     os.mknod(root / "null", 0o020666, os.makedev(1, 3))
