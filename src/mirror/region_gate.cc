@@ -2,6 +2,7 @@
 #include "mirror/region_gate.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/kill_point.h"
@@ -60,26 +61,34 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   RegionChange change(this, std::move(encoded), std::move(request.marks));
   if (!before_first_change_().ok()) return Errno(EIO);
   bool flush = request.also && request.also();
-  for (RegionMark& mark : change.marks_) flush |= Mark(mark, change.lacking_);
-  for (RegionMark& mark : request.covered) {
-    // A leg that lacks it is not written, and has to be remembered for it.
-    if (log_->Lacking(mark.key).empty()) continue;
-    flush |= Mark(mark, change.lacking_);
-    change.marks_.push_back(mark);
+  // A leg that lacks any of it, or what lies on the way to it, takes nothing
+  // of the change; so it lacks all of it from now on.
+  for (const RegionMark& mark : change.marks_) {
+    change.lacking_ |= log_->Lacking(mark.key);
   }
-  LegSet ahead_lacking;
-  for (RegionMark& mark : request.ahead) flush |= Mark(mark, ahead_lacking);
+  for (const RegionMark& mark : request.covered) {
+    change.lacking_ |= log_->Lacking(mark.key);
+  }
+  // Legs that are away lack everything; the marks say so already.
+  if (!change.marks_.empty()) {
+    change.lacking_ -= change.marks_[0].record.missing;
+  }
+  if (!change.lacking_.empty()) {
+    std::move(request.covered.begin(), request.covered.end(),
+              std::back_inserter(change.marks_));
+  }
+  for (RegionMark& mark : change.marks_) {
+    mark.record.missing |= change.lacking_;
+    flush |= Mark(mark);
+  }
+  for (RegionMark& mark : request.ahead) flush |= Mark(mark);
   if (flush && !log_->Flush().ok()) return Errno(EIO);
   if (flush) KillPoint("mark-flushed");
   return change;
 }
 
-bool RegionGate::Mark(RegionMark& mark, LegSet& lacking) {
-  // Legs that lack what lies on the way to this region will not take the
-  // change, so they lack the region too.
-  mark.record.missing |= log_->Lacking(mark.key);
+bool RegionGate::Mark(RegionMark& mark) {
   mark.record.dirty = true;
-  lacking |= mark.record.missing;
   return log_->MarkRegion(mark.key, mark.record);
 }
 

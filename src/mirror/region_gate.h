@@ -29,8 +29,8 @@
 
 namespace mirrorfs {
 
-// A region about to change, and what its record must say meanwhile (`dirty` is
-// added by the gate).
+// A region about to change, and what its record must say meanwhile: the legs
+// that are away are in `missing`; `dirty` is added by the gate.
 struct RegionMark {
   RegionKey key;
   RegionRecord record;
@@ -110,9 +110,8 @@ class RegionGate {
  private:
   friend class RegionChange;
   void End(const std::vector<std::string>& encoded);
-  // Marks in the log and adds to `lacking` what the region lacks; true when
-  // that has to be flushed.
-  bool Mark(RegionMark& mark, LegSet& lacking);
+  // Marks in the log; true when that has to be flushed.
+  bool Mark(RegionMark& mark);
 
   DirtyLog* const log_;
   const std::function<absl::Status()> before_first_change_;

@@ -15,7 +15,7 @@ class TempDir {
  public:
   TempDir() {
     std::string made =
-        (std::filesystem::temp_directory_path() / "mirrorfs-test-XXXXXX")
+        (std::filesystem::temp_directory_path() / "mirrorfs-unit-XXXXXX")
             .string();
     if (mkdtemp(made.data()) == nullptr) throw std::runtime_error("mkdtemp");
     path_ = made;
