@@ -246,6 +246,7 @@ def parity(parity_place, watchdog):
     place, mirror = parity_place
     if mirror is not None:
         watchdog.watch(mirror)
+    place.ensure_alive()
     return place
 
 

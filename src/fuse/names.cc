@@ -186,7 +186,9 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
   moved.path = from.path;
   moved.is_dir = from.is_dir() || to.is_dir();
   if (last) nodes.Detach(to.id);
-  const Errno error = fs.mirror().Rename(moved, to.path, flags);
+  const std::string heir =
+      replaces && !last ? nodes.OtherPath(to.id, to.parent, to.name) : "";
+  const Errno error = fs.mirror().Rename(moved, to.path, flags, heir);
   if (!error.ok()) {
     if (last) nodes.Reattach(to.id, to.st->st_ino);
     return error;

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -41,8 +42,10 @@ std::string RealPath(const std::string& path) {
 }
 
 // mke2fs puts it there; no use of the disk has begun with it.
+constexpr char kLostAndFound[] = "lost+found";
+
 bool CountsAsEmpty(absl::string_view name) {
-  return name == "." || name == ".." || name == "lost+found" ||
+  return name == "." || name == ".." || name == kLostAndFound ||
          name == kPrivateDir;
 }
 
@@ -118,6 +121,12 @@ absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
     return Refuse(path, "is not empty; name it with --adopt to keep its files");
   }
   return absl::OkStatus();
+}
+
+bool HasLostAndFound(const std::vector<UniqueFd>& roots) {
+  return std::any_of(roots.begin(), roots.end(), [](const UniqueFd& root) {
+    return faccessat(root.get(), kLostAndFound, F_OK, 0) == 0;
+  });
 }
 
 // The label that all legs of a new mirror share, but for leg_uuid.
@@ -210,6 +219,9 @@ absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
     absl::Status status =
         CheckMayBecomeLeg(paths[i], roots[i].get(), i == adopted);
     if (!status.ok()) return status;
+  }
+  if (adopted == paths.size() && HasLostAndFound(roots)) {
+    adopted = 0;  // the others get the first one's, or get rid of theirs
   }
   Label label = NewLabel(paths, options, adopted);
   const std::string blank_generation = NewUuid();

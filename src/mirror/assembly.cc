@@ -18,8 +18,7 @@ absl::Status Conflict(const Label& a, const Label& b) {
       "conflict: legs \"", NameOf(a), "\" and \"", NameOf(b),
       "\" of mirror \"", a.mirror_name,
       "\" were each changed without the other; choose the one to keep with "
-      "`mirrorfs resolve --keep LEG LEG...`, or mount the mirror with that leg "
-      "alone to look at it"));
+      "`mirrorfs resolve --keep LEG LEG...`"));
 }
 
 // The newest label, once it is certain that all others lead to it.
@@ -39,17 +38,24 @@ absl::StatusOr<size_t> FindNewest(const std::vector<Label>& labels) {
   return newest;
 }
 
-// Among labels of one generation: the one written last. Within a generation
-// only the orderly-end stamp and the log's session change, and an interrupted
-// round of stamps must count as not made.
+bool IsWhole(const Label& label) {
+  return label.FindMember(label.leg_uuid)->in_sync;
+}
+
+// Among labels of one generation: of a leg that is not half healed, and the
+// one written last. Within a generation only the orderly-end stamp and the
+// log's session change, and an interrupted round of stamps must count as not
+// made.
 size_t PreferUnclean(const std::vector<Label>& labels, size_t newest) {
+  size_t best = newest;
   for (size_t i = 0; i < labels.size(); ++i) {
-    if (labels[i].generation == labels[newest].generation &&
-        !labels[i].clean) {
-      return i;
-    }
+    if (labels[i].generation != labels[newest].generation) continue;
+    const bool better = IsWhole(labels[i]) &&
+                        (!IsWhole(labels[best]) ||
+                         (!labels[i].clean && labels[best].clean));
+    if (better) best = i;
   }
-  return newest;
+  return best;
 }
 
 void PlaceLeg(FoundLeg found, const LabelMember& member, Assembly& assembly) {
@@ -139,7 +145,9 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
           "leg \"", member->name, "\" is there twice (one is a copy)"));
     }
     verdict.present |= slot;
-    if (label.generation == truth.generation && member->in_sync) {
+    if (label.generation == truth.generation && !IsWhole(label)) {
+      // Of this generation, but its healing did not end. The log knows.
+    } else if (label.generation == truth.generation && member->in_sync) {
       verdict.in_sync |= slot;
       if (label.leg_uuid == truth.primary_uuid) verdict.primary = member->slot;
     } else if (member->in_sync || member->left_at != label.generation.id) {

@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
+#include <memory>
+#include <utility>
 
 #include "base/kill_point.h"
 #include "leg/object.h"
@@ -58,6 +61,26 @@ ErrnoOr<size_t> CopyAt(int from, uint64_t from_offset, int to,
   }
   return copied;
 }
+
+// Ranges of two files, always taken in the same order: two copies in opposite
+// directions must not wait for each other.
+class TwoRanges {
+ public:
+  TwoRanges(RangeLock& a, uint64_t a_begin, RangeLock& b, uint64_t b_begin,
+            uint64_t length) {
+    if (std::less<RangeLock*>()(&b, &a)) {
+      std::swap(a_begin, b_begin);
+      holds_[0] = std::make_unique<RangeLock::Hold>(b, a_begin, a_begin + length);
+      holds_[1] = std::make_unique<RangeLock::Hold>(a, b_begin, b_begin + length);
+    } else {
+      holds_[0] = std::make_unique<RangeLock::Hold>(a, a_begin, a_begin + length);
+      holds_[1] = std::make_unique<RangeLock::Hold>(b, b_begin, b_begin + length);
+    }
+  }
+
+ private:
+  std::unique_ptr<RangeLock::Hold> holds_[2];
+};
 
 }  // namespace
 
@@ -279,22 +302,27 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
     }
   }
   if (!from_object.named || &from == &to) return Errno(EOPNOTSUPP);
-  const RangeLock::Hold hold(from.ranges, from_offset, from_offset + length);
   size_t copied = length;
-  const Errno error = OnContentOfAllLegs(
+  const Errno error = OnAllLegs(
       DataRequest(to_object, RegionsOf(to_offset, length, region_bytes)),
-      to_object, to, to_offset, to_offset + length,
-      [&, first = true](Leg& leg, int fd) mutable {
-        const int source_fd = AnyFdOn(leg, from_object, from);
-        if (source_fd < 0) return Errno(-source_fd);
+      [&, holds = std::shared_ptr<TwoRanges>()](Leg& leg) mutable {
+        const bool first = !holds;
+        if (first) {
+          holds = std::make_shared<TwoRanges>(from.ranges, from_offset,
+                                              to.ranges, to_offset, length);
+        }
+        const int source = AnyFdOn(leg, from_object, from);
+        if (source < 0) return Errno(-source);
+        const int target = WriteFdOn(leg, to_object, to);
+        if (target < 0) return Errno(-target);
         const ErrnoOr<size_t> now =
-            CopyAt(source_fd, from_offset, fd, to_offset, copied);
+            CopyAt(source, from_offset, target, to_offset, copied);
         if (!now.ok()) return now.error();
         if (!first && *now != copied) return Errno(EIO);
-        first = false;
         copied = *now;
         return kOk;
-      });
+      },
+      nullptr);
   to.times_unsettled = true;
   if (!error.ok()) return error;
   return copied;
@@ -362,18 +390,28 @@ Errno Mirror::RecordBehind(const ObjectRef& object, LegSet legs) {
 Errno Mirror::FsyncDir(absl::string_view path) {
   std::vector<UniqueFd> dirs;
   std::vector<int> fds;
+  LegSet behind;
   (present_ - log_->Lacking(RegionKey::Entries(std::string(path))))
       .ForEach([&](LegSlot slot) {
         ErrnoOr<UniqueFd> dir =
             legs_[slot]->OpenObject(path, O_RDONLY | O_DIRECTORY);
-        if (!dir.ok()) return;
+        if (!dir.ok()) {
+          behind |= LegSet::Of(slot);
+          return;
+        }
         fds.push_back(dir->get());
         dirs.push_back(std::move(*dir));
       });
   for (const Errno result : SyncTogether(fds, false)) {
     if (!result.ok()) return result;
   }
-  return kOk;
+  if (behind.empty()) return kOk;
+  if (behind.has(primary_)) return Errno(EIO);
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(path, CoverSince()));
+  ErrnoOr<RegionChange> change = gate_.Begin(std::move(request));
+  if (!change.ok()) return change.error();
+  return RecordFailures(*change, behind, kOk);
 }
 
 void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {

@@ -99,6 +99,11 @@ absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
   ready.in_use = old_counts;
   absl::StatusOr<OpenedLog> old = absl::NotFoundError("not needed");
   if (old_counts) old = OpenOld(assembly, others);
+  // What keeps us from asking says nothing about the answer.
+  if (!absl::IsDataLoss(old.status()) && !absl::IsNotFound(old.status()) &&
+      !old.ok()) {
+    return old.status();
+  }
   const LabelLog& named = assembly.label.log;
   const bool same_place = ready.label_log.type == named.type &&
                           ready.label_log.leg_uuid == named.leg_uuid &&

@@ -8,8 +8,10 @@
 //     it that was created since the mark. (Only what was created: an old file
 //     overwritten in place may keep its old ctime through a loss of power.)
 //   * After a truncation the file's attributes mark covers its tail.
-//   * A sequential writer marks ahead, twice as far each time.
-#include <fcntl.h>
+//   * Who marks one region after another in a file marks ever larger groups of
+//     neighbours with them, sequential or not.
+#include <algorithm>
+#include <bit>
 
 #include "mirror/mirror.h"
 
@@ -93,7 +95,8 @@ RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
   return request;
 }
 
-// As many regions beyond `range` as lie marked right before it.
+// The neighbours of a region about to be marked: the aligned group it lies in,
+// as large as the number of marks this file has cost so far.
 std::vector<RegionMark> Mirror::MarksAhead(const ObjectRef& object,
                                            RegionRange range) {
   const auto is_marked = [&](uint64_t index) {
@@ -101,12 +104,14 @@ std::vector<RegionMark> Mirror::MarksAhead(const ObjectRef& object,
     return record && record->dirty;
   };
   std::vector<RegionMark> ahead;
-  if (is_marked(range.end - 1)) return ahead;
-  for (uint64_t run = 0; run < std::min(range.first, kMarkAheadRegionsMax) &&
-                         is_marked(range.first - 1 - run);
-       ++run) {
-    ahead.push_back({RegionKey::Data(object.path, range.end + run),
-                     DownRecord()});
+  if (!object.open || is_marked(range.end - 1)) return ahead;
+  const uint64_t marks = object.open->marks.fetch_add(1);
+  const uint64_t group =
+      std::bit_floor(std::min(marks + 1, kMarkAheadRegionsMax));
+  const uint64_t first = (range.end - 1) / group * group;
+  for (uint64_t index = first; index < first + group; ++index) {
+    if (index >= range.first && index < range.end) continue;
+    ahead.push_back({RegionKey::Data(object.path, index), DownRecord()});
   }
   return ahead;
 }

@@ -43,9 +43,33 @@ absl::Status Membership::BeforeFirstChange() {
   return status;
 }
 
+absl::Status Membership::BeforeHealing(LegSet legs) {
+  std::lock_guard lock(mutex_);
+  absl::Status result;
+  (legs - healing_).ForEach([&](LegSlot slot) {
+    const int root_fd = (*legs_)[slot]->root_fd();
+    absl::StatusOr<Label> own = ReadLabel(root_fd);
+    absl::Status status = own.status();
+    if (own.ok()) {
+      for (LabelMember& member : own->members) {
+        if (member.uuid == own->leg_uuid) member.in_sync = false;
+      }
+      status = WriteLabelDurable(root_fd, *own);
+    }
+    if (!status.ok()) {
+      result = status;
+      return;
+    }
+    healing_ |= LegSet::Of(slot);
+    in_sync_ -= LegSet::Of(slot);
+  });
+  return result;
+}
+
 absl::Status Membership::LegsCaughtUp(LegSet legs) {
   std::lock_guard lock(mutex_);
   in_sync_ |= legs;
+  healing_ -= legs;
   StartGenerationIfNeeded();
   return WriteLabels();
 }

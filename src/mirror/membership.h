@@ -6,6 +6,8 @@
 //   * The first change of a mount is preceded by labels that say who sees it
 //     (a new generation when the set differs from the recorded one) and that
 //     the log is needed (I8, I28). A mount that changes nothing writes nothing.
+//   * A leg that is being healed is marked so on its own label first: alone it
+//     would look like a whole leg of its old generation (I9).
 //   * A leg joins the set only when what it lacked is durable on it.
 //   * An orderly end with nothing left in the log is stamped.
 //
@@ -39,6 +41,11 @@ class Membership {
   // Cheap after the first success.
   absl::Status BeforeFirstChange();
 
+  // Recovery is about to write to `legs`: until they have caught up, what is on
+  // them is neither what it was nor what the others have, and their own labels
+  // say so, durably, when this returns.
+  absl::Status BeforeHealing(LegSet legs);
+
   // `legs` hold, durably, what the others hold.
   absl::Status LegsCaughtUp(LegSet legs);
 
@@ -60,6 +67,7 @@ class Membership {
   mutable std::mutex mutex_;
   Label label_;         // leg_uuid is filled in for each leg
   LegSet in_sync_;
+  LegSet healing_;  // their labels say that they are not whole
   std::atomic<bool> ready_for_changes_{false};
 };
 

@@ -193,6 +193,10 @@ std::vector<RegionKey> Mirror::HotDirectories() {
 
 void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   const std::vector<RegionStates::IdleRegion> idle = gate_.Idle(all);
+  // Records that came by a rename or by marking ahead.
+  if (log_->GetSyncCount(LegSet()).dirty > gate_.region_count()) {
+    gate_.AdoptDirty();
+  }
   const int64_t since = CoverSince();  // before it is seen who is quiet
   const std::vector<RegionKey> hot = HotDirectories();
   if (idle.empty() && hot.empty()) return;

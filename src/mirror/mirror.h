@@ -109,9 +109,11 @@ class Mirror {
   Errno Unlink(absl::string_view path, bool last_name,
                const std::string& other_name);
   Errno Rmdir(absl::string_view path);
-  // `object`: what lies at `from`. With RENAME_EXCHANGE and directories, the
-  // caller says is_dir when either is one.
-  Errno Rename(const ObjectRef& object, absl::string_view to, unsigned flags);
+  // `object`: what is moved. With RENAME_EXCHANGE and directories, the caller
+  // says is_dir when either is one. `heir`: another name of a file that is
+  // replaced and lives on by it, or empty.
+  Errno Rename(const ObjectRef& object, absl::string_view to, unsigned flags,
+               const std::string& heir);
 
   // --- attributes ---
   Errno Chmod(const ObjectRef& object, mode_t mode);
@@ -181,6 +183,8 @@ class Mirror {
   std::vector<RegionKey> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
   std::string FindOtherName(absl::string_view path);
+  bool MarkMoved(const ObjectRef& object, absl::string_view from,
+                 absl::string_view to);
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
   void EqualizeMtime(absl::string_view path, LegSet legs);
 

@@ -159,8 +159,28 @@ Errno Mirror::Rmdir(absl::string_view path) {
   return error;
 }
 
+// A leg that does not take the move lacks at the new place all that it has, or
+// lacks, at the old one; what it has at the new place is something else.
+bool Mirror::MarkMoved(const ObjectRef& object, absl::string_view from,
+                       absl::string_view to) {
+  RegionRecord record = DownRecord();
+  record.missing |= log_->Lacking(RegionKey::Attributes(std::string(from)));
+  record.missing |= log_->Lacking(RegionKey::Attributes(std::string(to)));
+  if (record.missing.empty()) return false;
+  RegionRecord attributes = record;
+  attributes.directory = object.is_dir;
+  attributes.tail_from = 0;
+  bool flush =
+      log_->MarkRegion(RegionKey::Attributes(std::string(to)), attributes);
+  if (object.is_dir) {
+    record.deep = true;
+    flush |= log_->MarkRegion(RegionKey::Entries(std::string(to)), record);
+  }
+  return flush;
+}
+
 Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
-                     unsigned flags) {
+                     unsigned flags, const std::string& heir) {
   const absl::string_view from = object.path;
   const int64_t since = CoverSince(object.created_ns);
   RegionGate::Request request;
@@ -169,8 +189,13 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     request.marks.push_back(EntriesMark(ParentPath(to), since));
   }
   request.also = [&] {
-    bool flush = log_->CopySubtree(from, to);
-    if (flags & RENAME_EXCHANGE) flush |= log_->CopySubtree(to, from);
+    bool flush = !heir.empty() && log_->CopySubtree(to, heir);
+    flush |= log_->CopySubtree(from, to);
+    flush |= MarkMoved(object, from, to);
+    if (flags & RENAME_EXCHANGE) {
+      flush |= log_->CopySubtree(to, from);
+      flush |= MarkMoved(object, to, from);
+    }
     return flush;
   };
   const Errno error = OnAllLegs(

@@ -41,6 +41,8 @@ class OpenFile {
   RangeLock ranges;
   // Opening on the legs, one at a time.
   std::mutex opening;
+  // How many times a write of it had to wait for a mark.
+  std::atomic<uint64_t> marks{0};
   // Modification times may differ between legs since the last write.
   std::atomic<bool> times_unsettled{false};
 

@@ -209,7 +209,9 @@ absl::Status Daemon::BuildMirror() {
       ReadFromOf(command_.options.read_policy, assembly_.label,
                  &setup.preferred);
   if (!read_from.ok()) return read_from.status();
-  setup.read_from = *read_from;
+  // Read-only, the log is not consulted, so nobody knows what a leg lacks.
+  setup.read_from =
+      command_.options.read_only ? ReadFrom::kPrimary : *read_from;
   if (!command_.options.read_only) {
     setup.clock_lag_ns = assembly_.legs[verdict.primary]->ClockLagNs();
   }
@@ -279,6 +281,8 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
     }
     served = session.Serve(command_.options.threads);
   }
+  // The mount is gone; a signal that comes now must not cut the end short.
+  for (const int number : {SIGHUP, SIGINT, SIGTERM}) signal(number, SIG_IGN);
   const absl::Status ended = End();
   control_->Stop();
   return served.ok() ? ended : served;

@@ -102,6 +102,12 @@ absl::Status CheckMountPoint(const std::string& dir,
       return Refuse(dir, absl::StrCat("leg ", leg, " lies inside it"));
     }
   }
+  for (const std::string& leg : legs) {
+    if (!log_dir.empty() && IsSameOrBeneath(log_dir, leg)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "log-dir ", log_dir, ": lies inside leg ", leg));
+    }
+  }
   if (!log_dir.empty() && IsSameOrBeneath(log_dir, dir)) {
     return Refuse(dir, absl::StrCat("log-dir ", log_dir, " lies inside it"));
   }

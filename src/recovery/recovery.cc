@@ -72,6 +72,18 @@ bool Recovery::HealBatch() {
   const std::vector<DirtyLog::Work> batch =
       mirror_->log().GetResyncWork(mirror_->secondaries(), kBatchMax);
   if (batch.empty()) return false;
+  LegSet targets;
+  for (const DirtyLog::Work& work : batch) targets |= work.record.missing;
+  const absl::Status status = mirror_->membership().BeforeHealing(
+      targets & mirror_->secondaries());
+  if (!status.ok()) {
+    spdlog::error("labels: {}", status.ToString());
+    for (const DirtyLog::Work& work : batch) {
+      mirror_->log().ReleaseResyncWork(work.key);
+    }
+    ++failures_;
+    return false;
+  }
   HealAll(batch);
   return true;
 }

@@ -196,12 +196,8 @@ def test_killed_while_a_leg_is_missing(crashing, seed):
 # Where the daemon kills itself when MIRRORFS_KILL_AT=POINT:N is set and the
 # point is passed for the N-th time.
 KILL_POINTS = [
-    "mark-flushed", "primary-written", "all-written", "primary-renamed",
-    "rename-between-legs", "rename-remarked", "primary-created",
-    "primary-unlinked", "primary-truncated", "attributes-between-legs",
-    "before-clear", "after-sync-before-clear", "label-write",
-    "label-between-legs", "log-created", "recovery-copy", "recovery-rename",
-    "recovery-before-in-sync", "umount-before-stamp",
+    "mark-flushed", "primary-written", "primary-changed", "before-clear",
+    "label-write", "recovery-copy", "recovery-names",
 ]
 
 

@@ -91,11 +91,14 @@ def change_owners(p):
     p(os.symlink, "f", "l")
     p(os.mkfifo, "p")
     for name in ("f", "d", "l", "p"):
-        for uid, gid in ((USER, OTHER), (-1, USER), (OTHER, -1), (-1, -1),
+        for uid, gid in ((USER, OTHER), (-1, USER), (OTHER, -1),
                          (2**31, 2**32 - 2), (0, 0)):
             with p.stamps(name):
                 p(os.chown, name, uid, gid, follow_symlinks=False)
             p(os.lstat, name)
+        # Changing nothing changes the ctime, but FUSE does not say so.
+        p(os.chown, name, -1, -1, follow_symlinks=False)
+        p(os.lstat, name)
     p(os.chown, "l", USER, USER)
     p(os.stat, "f")
     p(os.lstat, "l")
@@ -172,6 +175,10 @@ def _clearing(p, way):
     p(os.chmod, ".", 0o755)
     for who in (0, USER, OTHER):
         for mode in (0o6777, 0o6767, 0o2777, 0o2767, 0o4777):
+            # Newer kernels drop a setgid bit without group execution too, but
+            # their FUSE does not, and tells nobody of the attempt.
+            if who == OTHER and mode & 0o2010 == 0o2000:
+                continue
             name = f"f{who}-{mode:o}"
             p.create(name, b"0123456789")
             p(os.chown, name, USER, USER)
@@ -420,7 +427,8 @@ def xattrs_of_other_kinds(p):
         p(os.listxattr, name, follow_symlinks=False)
 
 
-@case(users=False)
+# btrfs lists trusted. names to everybody.
+@case(users=False, not_fs=("btrfs",))
 def privileged_xattrs(p):
     p.create("f")
     p(os.chmod, ".", 0o755)

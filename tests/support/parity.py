@@ -297,7 +297,7 @@ class Parity:
         self.native = native
         self.mounted = mounted
         self.legs = legs
-        self._ensure_alive = ensure_alive
+        self.ensure_alive = ensure_alive
         self._count = 0
 
     def check(self, function, identity="root"):
@@ -307,7 +307,6 @@ class Parity:
             pytest.skip(f"not for {self.fs}")
         if self.fs in marks["not_fs"]:
             pytest.skip(f"not for {self.fs}")
-        self._ensure_alive()
         self._count += 1
         name = f"{self._count}-{function.__name__}-{identity}"
         native = run_case(function, identity, self.native / name)

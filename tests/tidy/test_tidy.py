@@ -163,7 +163,7 @@ def test_spdx_line_comes_first():
     problems = []
     for path in tracked_files():
         is_script = path.parent.name == "scripts" and path.suffix == ""
-        if path.suffix not in {".h", ".cc", ".py", ".sh"} and not is_script:
+        if path.suffix not in {".h", ".cc", ".py", ".sh", ".bash"} and not is_script:
             continue
         lines = path.read_text(errors="replace").splitlines()
         if lines and lines[0].startswith("#!"):
