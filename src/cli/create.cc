@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,7 @@ using Json = nlohmann::ordered_json;
 struct CreateArgs {
   std::vector<std::string> legs;
   NewMirrorOptions options;
-  std::string region_size;
+  std::optional<std::string> region_size;
   bool dry_run = false;
   bool json = false;
 };
@@ -99,8 +100,8 @@ int DryRun(const CreateArgs& args) {
 }
 
 int RunCreate(CreateArgs args) {
-  if (!args.region_size.empty()) {
-    const absl::StatusOr<uint64_t> bytes = ParseSize(args.region_size);
+  if (args.region_size) {
+    const absl::StatusOr<uint64_t> bytes = ParseSize(*args.region_size);
     if (!bytes.ok()) {
       PrintError(absl::StrCat("--region-size: ", bytes.status().message()));
       return kExitUsage;

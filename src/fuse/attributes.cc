@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "absl/strings/match.h"
 #include "fuse/request.h"
 
 namespace mirrorfs {
@@ -108,7 +109,10 @@ void Listxattr(fuse_req_t request, fuse_ino_t id, size_t size) {
   const ErrnoOr<std::vector<std::string>> list = fs.mirror().ListXattr(*object);
   if (!list.ok()) return Answer(request, list.error());
   std::string text;
+  // Others do not see these on a local file system; the daemon always does.
+  const bool sees_trusted = fuse_req_ctx(request)->uid == 0;
   for (const std::string& name : *list) {
+    if (!sees_trusted && absl::StartsWith(name, "trusted.")) continue;
     text += name;
     text += '\0';
   }

@@ -39,13 +39,25 @@ void Opendir(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
     handle->stream = fdopendir(fd->get());
     if (handle->stream == nullptr) return Answer(request, Errno::Last());
     fd->Release();
+    // So that its attributes can be told when it has been removed.
+    const std::shared_ptr<OpenFile> open =
+        fs.nodes().Open(id, fs.nodes().NewOpenFile());
+    if (open && open->read_fd(fs.mirror().primary_slot()) < 0) {
+      open->SetReadFd(fs.mirror().primary_slot(),
+                      UniqueFd(fcntl(dirfd(handle->stream), F_DUPFD_CLOEXEC, 0)));
+    }
   }
   info->fh = reinterpret_cast<uint64_t>(handle.get());
-  if (fuse_reply_open(request, info) == 0) handle.release();
+  if (fuse_reply_open(request, info) == 0) {
+    handle.release();
+  } else {
+    fs.nodes().Close(id);
+  }
 }
 
 void Releasedir(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
   delete &DirOf(info);
+  FsOf(request).nodes().Close(id);
   Answer(request, kOk);
 }
 

@@ -128,14 +128,16 @@ int Mirror::WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file) {
 
 LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset,
                         size_t size) {
-  if (read_from_ == ReadFrom::kPrimary || !object.named) return primary_;
+  const ReadFrom read_from = read_from_;
+  if (read_from == ReadFrom::kPrimary || !object.named) return primary_;
   const RegionRange range = RegionsOf(offset, size, log_->GetRegionSize());
   LegSet usable = present_;
   for (uint64_t index = range.first; index < range.end; ++index) {
     usable -= log_->Lacking(RegionKey::Data(object.path, index));
   }
-  if (read_from_ == ReadFrom::kPrefer) {
-    return preferred_ >= 0 && usable.has(preferred_) ? preferred_ : primary_;
+  if (read_from == ReadFrom::kPrefer) {
+    const LegSlot preferred = preferred_;
+    return preferred >= 0 && usable.has(preferred) ? preferred : primary_;
   }
   // The same leg for the same region, so that its read-ahead is of use.
   auto skip = static_cast<int>(range.first % present_.size());

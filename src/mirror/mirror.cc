@@ -35,6 +35,11 @@ Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
   }
 }
 
+void Mirror::SetReadFrom(ReadFrom read_from, LegSlot preferred) {
+  preferred_ = preferred;
+  read_from_ = read_from;
+}
+
 Errno Mirror::OnAllLegs(RegionGate::Request request, const OnLeg& change,
                         const OnLeg& undo) {
   ErrnoOr<RegionChange> begun = gate_.Begin(std::move(request));

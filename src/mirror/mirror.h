@@ -15,6 +15,7 @@
 // Threads: all calls from any thread.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -76,6 +77,8 @@ class Mirror {
   RegionGate& gate() { return gate_; }
   DirtyLog& log() { return *log_; }
   Membership& membership() { return *membership_; }
+  // Which leg answers reads from now on; `preferred` for kPrefer.
+  void SetReadFrom(ReadFrom read_from, LegSlot preferred);
   // Called when recovery has something new to do.
   void SetWorkListener(std::function<void()> listener) {
     on_work_ = std::move(listener);
@@ -212,8 +215,8 @@ class Mirror {
   const LegSlot primary_;
   const LegSet all_;
   LegSet present_;
-  const ReadFrom read_from_;
-  const LegSlot preferred_;
+  std::atomic<ReadFrom> read_from_;
+  std::atomic<LegSlot> preferred_;
   DirtyLog* const log_;
   Membership* const membership_;
   const Clock* const clock_;

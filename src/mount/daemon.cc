@@ -139,6 +139,7 @@ class Daemon {
   absl::Status BuildMirror();
   absl::Status StartControl();
   nlohmann::json AnswerControl(const nlohmann::json& request);
+  absl::Status SetOptions(const nlohmann::json& options);
   void Tick();
   // The orderly end.
   absl::Status End();
@@ -244,7 +245,32 @@ nlohmann::json Daemon::AnswerControl(const nlohmann::json& request) {
     return OkAnswer(DescribeMirror(*mirror_, recovery_->progress(), facts_));
   }
   if (command == "dirty") return OkAnswer(DescribeDirtyRegions(*mirror_));
+  if (command == "set") {
+    const absl::Status status =
+        SetOptions(request.value("options", nlohmann::json::object()));
+    return status.ok() ? OkAnswer() : ErrorAnswer(status.message());
+  }
   return ErrorAnswer(absl::StrCat("unknown command \"", command, "\""));
+}
+
+absl::Status Daemon::SetOptions(const nlohmann::json& options) {
+  for (const auto& [name, value] : options.items()) {
+    if (name != "read-policy" || !value.is_string()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": cannot be changed while mounted"));
+    }
+    const absl::StatusOr<MountOptions> parsed = ParseMountOptions(
+        {absl::StrCat("read-policy=", value.get<std::string>())}, false);
+    if (!parsed.ok()) return parsed.status();
+    LegSlot preferred = -1;
+    const absl::StatusOr<ReadFrom> read_from =
+        ReadFromOf(parsed->read_policy, assembly_.label, &preferred);
+    if (!read_from.ok()) return read_from.status();
+    if (!command_.options.read_only) {
+      mirror_->SetReadFrom(*read_from, preferred);
+    }
+  }
+  return absl::OkStatus();
 }
 
 void Daemon::Tick() {

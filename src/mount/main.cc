@@ -21,6 +21,7 @@
 #include "mount/daemon.h"
 #include "mount/mount_point.h"
 #include "mount/options.h"
+#include "mount/remount.h"
 
 namespace mirrorfs {
 namespace {
@@ -127,7 +128,9 @@ int Main(int argc, char** argv) {
       break;
   }
   if (command->options.remount) {
-    return Fail(kExitUsage, "remount: no option can be changed while mounted");
+    command->mount_point = AbsolutePath(command->mount_point);
+    const absl::Status status = Remount(*command);
+    return status.ok() ? kExitOk : Fail(kExitMount, status.message());
   }
   command->mount_point = AbsolutePath(command->mount_point);
   ClearDeadMount(command->mount_point);

@@ -68,7 +68,7 @@ Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
   const ErrnoOr<struct stat> truth = mirror_->primary().Stat(dir);
   if (!truth.ok() || !S_ISDIR(truth->st_mode)) {
     // Gone, and that its parent's entries say.
-    return truth.ok() || truth.error() == Errno(ENOENT) ? kOk : truth.error();
+    return truth.ok() || IsGone(truth.error()) ? kOk : truth.error();
   }
   const ErrnoOr<struct stat> copy = leg.Stat(dir);
   if (!copy.ok() || !S_ISDIR(copy->st_mode)) {
@@ -110,7 +110,7 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
   const ErrnoOr<struct stat> truth = mirror_->primary().Stat(path);
   if (!truth.ok()) return truth.error();
   ErrnoOr<struct stat> copy = leg.Stat(path);
-  if (!copy.ok() && copy.error() != Errno(ENOENT)) return copy.error();
+  if (!copy.ok() && !IsGone(copy.error())) return copy.error();
   bool same = copy.ok() && SameKind(*truth, *copy);
   if (same && S_ISLNK(truth->st_mode)) {
     const ErrnoOr<std::string> target = mirror_->primary().Readlink(path);
@@ -135,7 +135,7 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
     }
   }
   if (!copy.ok()) {
-    if (copy.error() != Errno(ENOENT)) return copy.error();
+    if (!IsGone(copy.error())) return copy.error();
     const Errno error = MakeAnew(leg, path, *truth, path);
     if (!error.ok()) return error;
     made = true;
@@ -208,7 +208,7 @@ Errno Healer::HealLinks(Leg& leg, const std::string& path,
 
 Errno Healer::RemoveTree(Leg& leg, const std::string& path) {
   const ErrnoOr<struct stat> st = leg.Stat(path);
-  if (!st.ok()) return st.error() == Errno(ENOENT) ? kOk : st.error();
+  if (!st.ok()) return IsGone(st.error()) ? kOk : st.error();
   Errno error;
   if (S_ISDIR(st->st_mode)) {
     const ErrnoOr<std::vector<std::string>> names = ListNames(leg, path);

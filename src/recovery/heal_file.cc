@@ -15,14 +15,6 @@ namespace {
 constexpr int kSourceFlags = O_RDONLY | O_NOATIME | O_NONBLOCK;
 constexpr int kTargetFlags = O_RDWR | O_NONBLOCK;
 
-// What says that no such file is there any more, rather than that it could not
-// be reached.
-bool IsGone(Errno error) {
-  return error == Errno(ENOENT) || error == Errno(ENOTDIR) ||
-         error == Errno(ELOOP) || error == Errno(EISDIR) ||
-         error == Errno(ENXIO);
-}
-
 bool IsRegular(int fd) {
   struct stat st;
   return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
