@@ -42,24 +42,23 @@ Json DescribeLeg(Mirror& mirror, const LabelMember& member,
   const LegSet leg = LegSet::Of(slot);
   const DirtyLog::SyncCount count = mirror.log().GetSyncCount(leg);
   const uint64_t bytes = count.regions == 0 ? 0 : DirtyBytes(mirror, leg);
-  Json json = {
-      {"name", member.name},
-      {"uuid", member.uuid},
-      {"path", facts.leg_paths[slot]},
-      {"state", StateOf(mirror, slot, count.regions)},
-      {"primary", slot == mirror.primary_slot()},
-      {"errors", {{"read", 0}, {"write", 0}, {"checksum", 0}}},
-      {"dirty",
-       {{"bytes", bytes},
-        {"regions", count.regions},
-        {"files", count.files},
-        {"directories", count.directories}}},
-      {"resync",
-       {{"done_bytes", progress.copied_bytes.load()},
-        {"compared_bytes", progress.compared_bytes.load()},
-        {"total_bytes", progress.compared_bytes.load() + bytes},
-        {"rate", 0},
-        {"eta_s", 0}}}};
+  Json json = {{"name", member.name},
+               {"uuid", member.uuid},
+               {"path", facts.leg_paths[slot]},
+               {"state", StateOf(mirror, slot, count.regions)},
+               {"primary", slot == mirror.primary_slot()},
+               {"errors", {{"read", 0}, {"write", 0}, {"checksum", 0}}},
+               {"dirty",
+                {{"bytes", bytes},
+                 {"regions", count.regions},
+                 {"files", count.files},
+                 {"directories", count.directories}}},
+               {"resync",
+                {{"done_bytes", progress.copied_bytes.load()},
+                 {"compared_bytes", progress.compared_bytes.load()},
+                 {"total_bytes", progress.compared_bytes.load() + bytes},
+                 {"rate", 0},
+                 {"eta_s", 0}}}};
   if (mirror.present().has(slot)) {
     const ErrnoOr<struct statvfs> st = mirror.legs()[slot]->Statvfs();
     if (st.ok()) json["free_bytes"] = st->f_bavail * st->f_frsize;
@@ -79,8 +78,7 @@ std::string MirrorState(const Json& legs) {
 
 Json DescribeLog(Mirror& mirror, const Label& label) {
   const DirtyLog::SyncCount count = mirror.log().GetSyncCount(mirror.all());
-  const std::string status =
-      mirror.log().Status(DirtyLog::StatusKind::kInfo);
+  const std::string status = mirror.log().Status(DirtyLog::StatusKind::kInfo);
   std::string location;
   if (label.log.type == "disk") {
     const LabelMember* leg = label.FindMember(label.log.leg_uuid);

@@ -42,6 +42,7 @@ class CoreLog : public DirtyLog {
   InSyncAnswer InSync(const RegionKey& key, LegSet legs,
                       bool can_block) override;
   LegSet Lacking(const RegionKey& key) override;
+  LegSet LackingAnything() override { return LegSet(lacking_legs_); }
   bool MarkRegion(const RegionKey& key, const RegionRecord& add) override;
   void ClearRegion(const RegionKey& key) override;
   absl::Status Flush() override;

@@ -80,6 +80,9 @@ class DirtyLog {
   // file, or because the names on the way to it are not in sync there.
   virtual LegSet Lacking(const RegionKey& key) = 0;
 
+  // Legs that lack anything at all. Zero cost.
+  virtual LegSet LackingAnything() = 0;
+
   // Merges `add` into the region's record, in memory. True when the result is
   // not durable yet, so that the caller has to Flush before touching a leg.
   virtual bool MarkRegion(const RegionKey& key, const RegionRecord& add) = 0;

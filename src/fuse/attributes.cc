@@ -37,9 +37,9 @@ Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
                     const struct stat& wanted, int valid) {
   Errno error;
   if (valid & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
-    error = mirror.Chown(
-        object, valid & FUSE_SET_ATTR_UID ? wanted.st_uid : uid_t(-1),
-        valid & FUSE_SET_ATTR_GID ? wanted.st_gid : gid_t(-1));
+    error = mirror.Chown(object,
+                         valid & FUSE_SET_ATTR_UID ? wanted.st_uid : uid_t(-1),
+                         valid & FUSE_SET_ATTR_GID ? wanted.st_gid : gid_t(-1));
   }
   if (error.ok() && valid & FUSE_SET_ATTR_SIZE) {
     error = mirror.Truncate(object, wanted.st_size);
@@ -51,12 +51,11 @@ Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
   constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
                          FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
   if (error.ok() && valid & kTimes) {
-    error = mirror.SetTimes(
-        object,
-        TimeOf(wanted.st_atim, valid, FUSE_SET_ATTR_ATIME,
-               FUSE_SET_ATTR_ATIME_NOW),
-        TimeOf(wanted.st_mtim, valid, FUSE_SET_ATTR_MTIME,
-               FUSE_SET_ATTR_MTIME_NOW));
+    error = mirror.SetTimes(object,
+                            TimeOf(wanted.st_atim, valid, FUSE_SET_ATTR_ATIME,
+                                   FUSE_SET_ATTR_ATIME_NOW),
+                            TimeOf(wanted.st_mtim, valid, FUSE_SET_ATTR_MTIME,
+                                   FUSE_SET_ATTR_MTIME_NOW));
   }
   return error;
 }

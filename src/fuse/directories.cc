@@ -15,7 +15,7 @@ namespace {
 
 struct DirHandle {
   DIR* stream = nullptr;
-  off_t next = 0;         // where the stream stands
+  off_t next = 0;          // where the stream stands
   dirent* held = nullptr;  // read, but it did not fit into the last answer
 
   ~DirHandle() {
@@ -43,8 +43,9 @@ void Opendir(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
     const std::shared_ptr<OpenFile> open =
         fs.nodes().Open(id, fs.nodes().NewOpenFile());
     if (open && open->read_fd(fs.mirror().primary_slot()) < 0) {
-      open->SetReadFd(fs.mirror().primary_slot(),
-                      UniqueFd(fcntl(dirfd(handle->stream), F_DUPFD_CLOEXEC, 0)));
+      open->SetReadFd(
+          fs.mirror().primary_slot(),
+          UniqueFd(fcntl(dirfd(handle->stream), F_DUPFD_CLOEXEC, 0)));
     }
   }
   info->fh = reinterpret_cast<uint64_t>(handle.get());
@@ -106,8 +107,8 @@ class Filler {
     if (!IsDots(entry.d_name)) {
       struct stat st;
       // Without a node id the kernel looks it up, should anybody ask.
-      if (fstatat(dirfd(dir_.stream), entry.d_name, &st,
-                  AT_SYMLINK_NOFOLLOW) == 0 &&
+      if (fstatat(dirfd(dir_.stream), entry.d_name, &st, AT_SYMLINK_NOFOLLOW) ==
+              0 &&
           st.st_dev == fs_.mirror().primary().dev()) {
         shown = fs_.EntryFor(dir_id_, entry.d_name, st, 0);
         counted = true;
@@ -141,8 +142,7 @@ void ReadEntries(fuse_req_t request, NodeId id, size_t size, off_t offset,
   Filler filler(request, id, dir, plus);
   const SharedNames names = HoldNames(FsOf(request));
   while (const dirent* entry = Next(dir)) {
-    const size_t added =
-        filler.Add(buffer.data() + used, size - used, *entry);
+    const size_t added = filler.Add(buffer.data() + used, size - used, *entry);
     if (added == 0) break;
     if (added != Filler::kSkipped) used += added;
     dir.next = entry->d_off;

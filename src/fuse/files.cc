@@ -60,8 +60,7 @@ void Open(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
 ErrnoOr<struct stat> CreateOrFind(FileSystem& fs, const std::string& path,
                                   int flags, mode_t mode, const Caller& caller,
                                   OpenFile& file, bool* made) {
-  ErrnoOr<struct stat> st =
-      fs.mirror().Create(path, 0, mode, caller, file);
+  ErrnoOr<struct stat> st = fs.mirror().Create(path, 0, mode, caller, file);
   *made = st.ok();
   if (st.ok() || st.error() != Errno(EEXIST) || flags & O_EXCL) return st;
   return fs.mirror().primary().Stat(path);
@@ -78,15 +77,15 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
     if (!path.ok()) return Answer(request, path.error());
     std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
     bool made = false;
-    const ErrnoOr<struct stat> st = CreateOrFind(
-        fs, *path, info->flags, mode, caller, *file, &made);
+    const ErrnoOr<struct stat> st =
+        CreateOrFind(fs, *path, info->flags, mode, caller, *file, &made);
     if (!st.ok()) return Answer(request, st.error());
     entry = fs.EntryFor(parent, name, *st, made ? caller.asked_ns : 0);
     file = fs.nodes().Open(entry.ino, file);
     const ErrnoOr<ObjectRef> object = ObjectOf(fs, entry.ino);
     const Errno error = !object.ok() ? object.error()
                         : made       ? kOk
-                               : fs.mirror().OpenForWrite(*object, *file);
+                                     : fs.mirror().OpenForWrite(*object, *file);
     SetHandle(info, std::move(file));
     if (!error.ok()) {
       DropHandle(fs, entry.ino, info);
@@ -112,8 +111,8 @@ void Tmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode,
     const std::optional<std::string> dir = fs.nodes().PathOf(parent);
     if (!dir) return Answer(request, Errno(ESTALE));
     std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
-    const ErrnoOr<struct stat> st = fs.mirror().CreateUnnamed(
-        *dir, info->flags, mode, caller, *file);
+    const ErrnoOr<struct stat> st =
+        fs.mirror().CreateUnnamed(*dir, info->flags, mode, caller, *file);
     if (!st.ok()) return Answer(request, st.error());
     entry.ino = fs.nodes().RememberUnnamed(*st, caller.asked_ns);
     entry.attr = *st;
@@ -212,18 +211,17 @@ void Lseek(fuse_req_t request, fuse_ino_t id, off_t offset, int whence,
 }
 
 void CopyFileRange(fuse_req_t request, fuse_ino_t from_id, off_t from_offset,
-                   fuse_file_info* from_info, fuse_ino_t to_id,
-                   off_t to_offset, fuse_file_info* to_info, size_t length,
-                   int flags) {
+                   fuse_file_info* from_info, fuse_ino_t to_id, off_t to_offset,
+                   fuse_file_info* to_info, size_t length, int flags) {
   FileSystem& fs = FsOf(request);
   const SharedNames names = HoldNames(fs);
   const std::shared_lock stripe(fs.nodes().Stripe(to_id));
   const ErrnoOr<ObjectRef> from = ObjectOf(fs, from_id);
   const ErrnoOr<ObjectRef> to = ObjectOf(fs, to_id);
   if (!from.ok() || !to.ok()) return Answer(request, Errno(ESTALE));
-  const ErrnoOr<size_t> copied = fs.mirror().CopyRange(
-      *from, *HandleOf(from_info).file, from_offset, *to,
-      *HandleOf(to_info).file, to_offset, length);
+  const ErrnoOr<size_t> copied =
+      fs.mirror().CopyRange(*from, *HandleOf(from_info).file, from_offset, *to,
+                            *HandleOf(to_info).file, to_offset, length);
   if (!copied.ok()) return Answer(request, copied.error());
   fuse_reply_write(request, *copied);
 }

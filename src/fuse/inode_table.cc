@@ -61,6 +61,7 @@ NodeId InodeTable::Remember(NodeId parent_id, absl::string_view name,
   }
   if (node == nullptr) node = NewNode(st, created_ns);
   ++node->lookups;
+  node->linked |= !node->is_dir && st.st_nlink > 1;
   if (parent != nullptr) AddNameTo(node, parent, name);
   return node->id;
 }
@@ -191,6 +192,7 @@ std::optional<ObjectRef> InodeTable::Ref(NodeId id) const {
   ref.created_ns = node->created_ns;
   ref.open = node->open;
   ref.is_dir = node->is_dir;
+  ref.linked = node->linked;
   return ref;
 }
 

@@ -98,7 +98,8 @@ class InodeTable {
     uint32_t children = 0;  // names whose parent this is
     uint32_t openings = 0;
     bool is_dir = false;
-    Name name;  // parent null: none
+    bool linked = false;  // seen with several names
+    Name name;            // parent null: none
     std::unique_ptr<std::vector<Name>> more_names;
     std::shared_ptr<OpenFile> open;
   };

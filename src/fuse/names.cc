@@ -35,8 +35,7 @@ void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   }
   if (error != Errno(ENOENT)) return Answer(request, error);
   fuse_entry_param absent = {};
-  absent.entry_timeout =
-      absl::ToDoubleSeconds(fs.options().negative_timeout);
+  absent.entry_timeout = absl::ToDoubleSeconds(fs.options().negative_timeout);
   if (absent.entry_timeout <= 0) return Answer(request, error);
   fuse_reply_entry(request, &absent);
 }
@@ -69,26 +68,26 @@ void MakeObject(fuse_req_t request, NodeId parent, const char* name,
 
 void Mkdir(fuse_req_t request, fuse_ino_t parent, const char* name,
            mode_t mode) {
-  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path,
-                                     const Caller& caller) {
-    return mirror.Mkdir(path, mode, caller);
-  });
+  MakeObject(request, parent, name,
+             [&](Mirror& mirror, const auto& path, const Caller& caller) {
+               return mirror.Mkdir(path, mode, caller);
+             });
 }
 
-void Mknod(fuse_req_t request, fuse_ino_t parent, const char* name,
-           mode_t mode, dev_t rdev) {
-  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path,
-                                     const Caller& caller) {
-    return mirror.Mknod(path, mode, rdev, caller);
-  });
+void Mknod(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode,
+           dev_t rdev) {
+  MakeObject(request, parent, name,
+             [&](Mirror& mirror, const auto& path, const Caller& caller) {
+               return mirror.Mknod(path, mode, rdev, caller);
+             });
 }
 
 void Symlink(fuse_req_t request, const char* target, fuse_ino_t parent,
              const char* name) {
-  MakeObject(request, parent, name, [&](Mirror& mirror, const auto& path,
-                                     const Caller& caller) {
-    return mirror.Symlink(target, path, caller);
-  });
+  MakeObject(request, parent, name,
+             [&](Mirror& mirror, const auto& path, const Caller& caller) {
+               return mirror.Symlink(target, path, caller);
+             });
 }
 
 void Link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent,
@@ -116,8 +115,8 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   const std::unique_lock stripe(fs.nodes().Stripe(id));
   const bool last = st->st_nlink <= 1;
   if (last) fs.nodes().Detach(id);
-  const Errno error = fs.mirror().Unlink(
-      *path, last, fs.nodes().OtherPath(id, parent, name));
+  const Errno error =
+      fs.mirror().Unlink(*path, last, fs.nodes().OtherPath(id, parent, name));
   if (error.ok()) {
     fs.nodes().RemoveName(id, parent, name);
   } else if (last) {
@@ -178,17 +177,17 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
 
   const bool exchange = flags & RENAME_EXCHANGE;
   const bool replaces = to.st.ok() && !exchange && from.id != to.id;
-  const bool last =
-      replaces && (to.is_dir() || to.st->st_nlink <= 1);
+  const bool last = replaces && (to.is_dir() || to.st->st_nlink <= 1);
   ErrnoOr<ObjectRef> object = ObjectOf(fs, from.id);
   ObjectRef moved;
   if (object.ok()) moved.created_ns = object->created_ns;
   moved.path = from.path;
   moved.is_dir = from.is_dir() || to.is_dir();
   if (last) nodes.Detach(to.id);
-  const std::string heir =
-      replaces && !last ? nodes.OtherPath(to.id, to.parent, to.name) : "";
-  const Errno error = fs.mirror().Rename(moved, to.path, flags, heir);
+  const bool lives_on = replaces && !last;
+  const Errno error = fs.mirror().Rename(
+      moved, to.path, flags, lives_on,
+      lives_on ? nodes.OtherPath(to.id, to.parent, to.name) : "");
   if (!error.ok()) {
     if (last) nodes.Reattach(to.id, to.st->st_ino);
     return error;

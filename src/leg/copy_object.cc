@@ -53,8 +53,8 @@ Errno SetSize(int fd, off_t size) {
 ErrnoOr<size_t> ReadUpTo(int fd, char* buffer, size_t size, uint64_t offset) {
   size_t got = 0;
   while (got < size) {
-    const ssize_t now = pread(fd, buffer + got, size - got,
-                              static_cast<off_t>(offset + got));
+    const ssize_t now =
+        pread(fd, buffer + got, size - got, static_cast<off_t>(offset + got));
     if (now < 0 && errno == EINTR) continue;
     if (now < 0) return Errno::Last();
     if (now == 0) break;
@@ -65,8 +65,8 @@ ErrnoOr<size_t> ReadUpTo(int fd, char* buffer, size_t size, uint64_t offset) {
 
 Errno WriteFully(int fd, const char* data, size_t size, uint64_t offset) {
   for (size_t done = 0; done < size;) {
-    const ssize_t now = pwrite(fd, data + done, size - done,
-                               static_cast<off_t>(offset + done));
+    const ssize_t now =
+        pwrite(fd, data + done, size - done, static_cast<off_t>(offset + done));
     if (now < 0 && errno == EINTR) continue;
     if (now < 0) return Errno::Last();
     done += static_cast<size_t>(now);
@@ -79,8 +79,8 @@ bool IsZero(const char* data, size_t size) {
 }
 
 // Writes the blocks of `wanted` that are not in `present`.
-Errno WriteDifferences(int to, uint64_t offset, const char* wanted,
-                       size_t size, const char* present, size_t present_size,
+Errno WriteDifferences(int to, uint64_t offset, const char* wanted, size_t size,
+                       const char* present, size_t present_size,
                        CopyCount* count) {
   for (size_t at = 0; at < size; at += kBlockBytes) {
     const size_t block = std::min<size_t>(kBlockBytes, size - at);
@@ -107,9 +107,8 @@ Errno CopyData(int from, int to, uint64_t begin, uint64_t end,
     const ErrnoOr<size_t> present = ReadUpTo(to, buffers[1].data(), size, at);
     if (!present.ok()) return present.error();
     count->compared_bytes += *wanted;
-    const Errno error =
-        WriteDifferences(to, at, buffers[0].data(), *wanted,
-                         buffers[1].data(), *present, count);
+    const Errno error = WriteDifferences(to, at, buffers[0].data(), *wanted,
+                                         buffers[1].data(), *present, count);
     if (!error.ok()) return error;
     if (*wanted < size) break;  // the end of the source
     at += size;
@@ -187,13 +186,11 @@ Errno CopyContent(int from, int to, uint64_t begin, uint64_t end,
     if (found < 0 && errno != ENXIO) {
       return CopyData(from, to, begin, end, buffers, count);
     }
-    const uint64_t data =
-        found < 0 ? end : std::min<uint64_t>(end, found);
+    const uint64_t data = found < 0 ? end : std::min<uint64_t>(end, found);
     Errno error = MakeHole(to, begin, data, buffers, count);
     if (!error.ok() || data == end) return error;
     const off_t hole = lseek(from, static_cast<off_t>(data), SEEK_HOLE);
-    const uint64_t data_end =
-        hole < 0 ? end : std::min<uint64_t>(end, hole);
+    const uint64_t data_end = hole < 0 ? end : std::min<uint64_t>(end, hole);
     error = CopyData(from, to, data, data_end, buffers, count);
     if (!error.ok()) return error;
     begin = data_end;

@@ -16,8 +16,7 @@ DirRef DirCache::Find(absl::string_view path) {
   return found->second->dir;
 }
 
-void DirCache::Insert(absl::string_view path, DirRef dir,
-                      uint64_t generation) {
+void DirCache::Insert(absl::string_view path, DirRef dir, uint64_t generation) {
   std::lock_guard lock(mutex_);
   if (generation != generation_ || by_path_.contains(path)) return;
   by_use_.push_front({std::string(path), std::move(dir)});

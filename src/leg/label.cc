@@ -146,9 +146,9 @@ ErrnoOr<UniqueFd> OpenPrivateDir(int root_fd) {
 }
 
 Errno ReplaceFileDurable(int dir_fd, absl::string_view text) {
-  const UniqueFd file(openat(dir_fd, kLabelTemporary,
-                             O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-                             0600));
+  const UniqueFd file(
+      openat(dir_fd, kLabelTemporary,
+             O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file.valid()) return Errno::Last();
   if (const Errno error = WriteAll(file.get(), text); !error.ok()) return error;
   if (fsync(file.get()) != 0) return Errno::Last();
@@ -168,15 +168,15 @@ const LabelMember* Label::FindMember(absl::string_view uuid) const {
 }
 
 std::string FormatLabel(const Label& label) {
-  const std::string body = LabelToJson(label).dump(
-      2, ' ', false, Json::error_handler_t::replace) + "\n";
+  const std::string body =
+      LabelToJson(label).dump(2, ' ', false, Json::error_handler_t::replace) +
+      "\n";
   return absl::StrCat(kMagic, kLabelFormat, " ", Checksum(body), "\n", body);
 }
 
 absl::StatusOr<Label> ParseLabel(absl::string_view text) {
   const size_t newline = text.find('\n');
-  if (newline == absl::string_view::npos ||
-      !absl::StartsWith(text, kMagic)) {
+  if (newline == absl::string_view::npos || !absl::StartsWith(text, kMagic)) {
     return Damaged("it does not begin like one");
   }
   const absl::string_view body = text.substr(newline + 1);
@@ -186,9 +186,9 @@ absl::StatusOr<Label> ParseLabel(absl::string_view text) {
     return Damaged("its checksum is wrong");
   }
   if (words[0] != absl::StrCat(kLabelFormat)) {
-    return absl::UnimplementedError(absl::StrCat(
-        "the label has format ", words[0], ", this program knows ",
-        kLabelFormat, "; use the mirrorfs that wrote it"));
+    return absl::UnimplementedError(
+        absl::StrCat("the label has format ", words[0], ", this program knows ",
+                     kLabelFormat, "; use the mirrorfs that wrote it"));
   }
   if (words.size() != 2) return Damaged("it has no checksum");
   const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
@@ -204,9 +204,8 @@ absl::StatusOr<Label> ParseLabel(absl::string_view text) {
 
 absl::StatusOr<Label> ReadLabel(int root_fd) {
   const std::string name = absl::StrCat(kPrivateDir, "/", kLabelName);
-  const UniqueFd file(
-      openat(root_fd, name.c_str(),
-             O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  const UniqueFd file(openat(root_fd, name.c_str(),
+                             O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat st;
   if (!file.valid() || fstat(file.get(), &st) != 0) {
     if (errno == ENOENT) return absl::NotFoundError("no mirrorfs label");

@@ -31,8 +31,8 @@ ErrnoOr<UniqueFd> ResolveOnce(int dir_fd, const std::string& path, int flags,
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
                 RESOLVE_NO_XDEV;
   for (int tries = 0;;) {
-    const long fd = syscall(SYS_openat2, dir_fd, path.c_str(), &how,
-                            sizeof(how));
+    const long fd =
+        syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof(how));
     if (fd >= 0) return UniqueFd(static_cast<int>(fd));
     if (errno == EINTR) continue;
     if (errno != EAGAIN || ++tries == kResolveTriesMax) return Errno::Last();
@@ -55,9 +55,8 @@ ErrnoOr<UniqueFd> OpenBeneath(int dir_fd, absl::string_view path, int flags,
   while (path.size() >= PATH_MAX) {
     const size_t slash = path.substr(0, PATH_MAX - 1).rfind('/');
     if (slash == absl::string_view::npos) return Errno(ENAMETOOLONG);
-    ErrnoOr<UniqueFd> next =
-        ResolveOnce(dir_fd, std::string(path.substr(0, slash)),
-                    O_PATH | O_DIRECTORY, 0);
+    ErrnoOr<UniqueFd> next = ResolveOnce(
+        dir_fd, std::string(path.substr(0, slash)), O_PATH | O_DIRECTORY, 0);
     if (!next.ok()) return next;
     piece_dir = std::move(*next);
     dir_fd = piece_dir.get();
@@ -70,8 +69,7 @@ ErrnoOr<UniqueFd> OpenBeneath(int dir_fd, absl::string_view path, int flags,
 absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(const std::string& path) {
   std::unique_ptr<Leg> leg(new Leg);
   leg->path_ = path;
-  leg->root_ = UniqueFd(
-      open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  leg->root_ = UniqueFd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct stat st;
   if (!leg->root_.valid() || fstat(leg->root_.get(), &st) != 0) {
     return ToStatus(Errno::Last(), absl::StrCat("leg ", path));

@@ -85,7 +85,8 @@ absl::Status CheckNoMountBeneath(const std::string& real) {
     if (fields.size() < 5) continue;
     const std::string where = UnescapeMountPath(fields[4]);
     if (IsBeneath(where, real)) {
-      return Refuse(real, absl::StrCat(where, " is mounted inside it; a leg "
+      return Refuse(real, absl::StrCat(where,
+                                       " is mounted inside it; a leg "
                                        "must be one file system"));
     }
   }
@@ -191,9 +192,9 @@ absl::Status CheckLegPaths(const std::vector<std::string>& paths) {
 absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
                                    const NewMirrorOptions& options) {
   if (!IsValidRegionSize(options.region_bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "region-size ", options.region_bytes,
-        ": must be a power of two from 4K to 1G"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("region-size ", options.region_bytes,
+                     ": must be a power of two from 4K to 1G"));
   }
   if (paths.size() < 2 || paths.size() > kLegsMax) {
     return absl::InvalidArgumentError(

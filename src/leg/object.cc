@@ -12,7 +12,9 @@ namespace mirrorfs {
 namespace {
 
 struct ProcPath {
-  explicit ProcPath(int fd) { snprintf(text, sizeof(text), "/proc/self/fd/%d", fd); }
+  explicit ProcPath(int fd) {
+    snprintf(text, sizeof(text), "/proc/self/fd/%d", fd);
+  }
   char text[32];
 };
 
@@ -72,8 +74,9 @@ Errno RemoveXattr(int fd, const std::string& name) {
 
 ErrnoOr<std::vector<std::string>> ListXattrs(int fd) {
   const ProcPath path(fd);
-  const ErrnoOr<std::string> list = ReadSized(
-      [&](char* buffer, size_t size) { return listxattr(path.text, buffer, size); });
+  const ErrnoOr<std::string> list = ReadSized([&](char* buffer, size_t size) {
+    return listxattr(path.text, buffer, size);
+  });
   if (!list.ok()) {
     if (list.error() == Errno(EOPNOTSUPP)) return std::vector<std::string>();
     return list.error();

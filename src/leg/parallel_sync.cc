@@ -24,8 +24,7 @@ class Ring {
   bool Submit(const std::vector<int>& fds, bool data_only) {
     for (size_t i = 0; i < fds.size(); ++i) {
       io_uring_sqe* entry = io_uring_get_sqe(&ring_);
-      io_uring_prep_fsync(entry, fds[i],
-                          data_only ? IORING_FSYNC_DATASYNC : 0);
+      io_uring_prep_fsync(entry, fds[i], data_only ? IORING_FSYNC_DATASYNC : 0);
       io_uring_sqe_set_data64(entry, i);
     }
     return io_uring_submit(&ring_) == static_cast<int>(fds.size());

@@ -15,8 +15,8 @@ std::string NameOf(const Label& label) {
 
 absl::Status Conflict(const Label& a, const Label& b) {
   return absl::AbortedError(absl::StrCat(
-      "conflict: legs \"", NameOf(a), "\" and \"", NameOf(b),
-      "\" of mirror \"", a.mirror_name,
+      "conflict: legs \"", NameOf(a), "\" and \"", NameOf(b), "\" of mirror \"",
+      a.mirror_name,
       "\" were each changed without the other; choose the one to keep with "
       "`mirrorfs resolve --keep LEG LEG...`"));
 }
@@ -50,9 +50,9 @@ size_t PreferUnclean(const std::vector<Label>& labels, size_t newest) {
   size_t best = newest;
   for (size_t i = 0; i < labels.size(); ++i) {
     if (labels[i].generation != labels[newest].generation) continue;
-    const bool better = IsWhole(labels[i]) &&
-                        (!IsWhole(labels[best]) ||
-                         (!labels[i].clean && labels[best].clean));
+    const bool better =
+        IsWhole(labels[i]) &&
+        (!IsWhole(labels[best]) || (!labels[i].clean && labels[best].clean));
     if (better) best = i;
   }
   return best;
@@ -110,8 +110,8 @@ absl::StatusOr<std::string> WhichMirror(const std::vector<FoundLeg>& found,
   for (const auto& [uuid, count] : votes) {
     if (uuid != most->first && count == most->second) {
       return absl::FailedPreconditionError(absl::StrCat(
-          "the legs belong to different mirrors (\"", names[uuid],
-          "\" and \"", names[most->first], "\"); say which with name="));
+          "the legs belong to different mirrors (\"", names[uuid], "\" and \"",
+          names[most->first], "\"); say which with name="));
     }
   }
   return most->first;
@@ -155,9 +155,9 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
     }
   }
   if (verdict.in_sync.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "no up-to-date leg of mirror \"", truth.mirror_name,
-        "\" is here; bring the missing leg back"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("no up-to-date leg of mirror \"", truth.mirror_name,
+                     "\" is here; bring the missing leg back"));
   }
   if (verdict.primary < 0) {
     verdict.primary = std::countr_zero(verdict.in_sync.bits());

@@ -23,10 +23,10 @@ struct FoundLeg {
 
 // What the labels say together. Pure: the tests feed it labels.
 struct LabelVerdict {
-  size_t newest = 0;            // index of the label that the others follow
+  size_t newest = 0;  // index of the label that the others follow
   LegSlot primary = -1;
-  LegSet present;               // slots
-  LegSet in_sync;               // present and up to date
+  LegSet present;  // slots
+  LegSet in_sync;  // present and up to date
   // Present, but the dirty log does not reach back to where they left: they
   // are compared whole.
   LegSet unaccounted;
@@ -37,7 +37,7 @@ struct LabelVerdict {
 absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels);
 
 struct Assembly {
-  Label label;  // the newest
+  Label label;                             // the newest
   std::vector<std::unique_ptr<Leg>> legs;  // by slot; null: missing
   std::vector<std::string> paths;          // by slot, also of the missing
   LabelVerdict verdict;

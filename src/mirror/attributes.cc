@@ -11,6 +11,7 @@ namespace mirrorfs {
 RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
   RegionGate::Request request;
   if (!object.named) return request;
+  request.linked = object.linked;
   RegionMark attributes = AttributesMark(object);
   if (std::optional<RegionMark> cover = CoveringMark(object, kNoTail)) {
     request.marks.push_back(std::move(*cover));
@@ -22,15 +23,13 @@ RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
 }
 
 Errno Mirror::Chmod(const ObjectRef& object, mode_t mode) {
-  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
-    return mirrorfs::Chmod(fd, mode);
-  });
+  return OnObjectOfAllLegs(
+      object, [&](Leg&, int fd) { return mirrorfs::Chmod(fd, mode); });
 }
 
 Errno Mirror::Chown(const ObjectRef& object, uid_t uid, gid_t gid) {
-  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
-    return mirrorfs::Chown(fd, uid, gid);
-  });
+  return OnObjectOfAllLegs(
+      object, [&](Leg&, int fd) { return mirrorfs::Chown(fd, uid, gid); });
 }
 
 Errno Mirror::SetTimes(const ObjectRef& object, timespec atime,

@@ -22,9 +22,8 @@ namespace {
 ErrnoOr<size_t> WriteAt(int fd, absl::string_view data, uint64_t offset) {
   size_t written = 0;
   while (written < data.size()) {
-    const ssize_t now =
-        pwrite(fd, data.data() + written, data.size() - written,
-               static_cast<off_t>(offset + written));
+    const ssize_t now = pwrite(fd, data.data() + written, data.size() - written,
+                               static_cast<off_t>(offset + written));
     if (now < 0 && errno == EINTR) continue;
     if (now < 0 && written == 0) return Errno::Last();
     if (now <= 0) break;
@@ -36,8 +35,8 @@ ErrnoOr<size_t> WriteAt(int fd, absl::string_view data, uint64_t offset) {
 ErrnoOr<size_t> ReadAt(int fd, char* buffer, size_t size, uint64_t offset) {
   size_t got = 0;
   while (got < size) {
-    const ssize_t now = pread(fd, buffer + got, size - got,
-                              static_cast<off_t>(offset + got));
+    const ssize_t now =
+        pread(fd, buffer + got, size - got, static_cast<off_t>(offset + got));
     if (now < 0 && errno == EINTR) continue;
     if (now < 0) return Errno::Last();
     if (now == 0) break;
@@ -70,11 +69,15 @@ class TwoRanges {
             uint64_t length) {
     if (std::less<RangeLock*>()(&b, &a)) {
       std::swap(a_begin, b_begin);
-      holds_[0] = std::make_unique<RangeLock::Hold>(b, a_begin, a_begin + length);
-      holds_[1] = std::make_unique<RangeLock::Hold>(a, b_begin, b_begin + length);
+      holds_[0] =
+          std::make_unique<RangeLock::Hold>(b, a_begin, a_begin + length);
+      holds_[1] =
+          std::make_unique<RangeLock::Hold>(a, b_begin, b_begin + length);
     } else {
-      holds_[0] = std::make_unique<RangeLock::Hold>(a, a_begin, a_begin + length);
-      holds_[1] = std::make_unique<RangeLock::Hold>(b, b_begin, b_begin + length);
+      holds_[0] =
+          std::make_unique<RangeLock::Hold>(a, a_begin, a_begin + length);
+      holds_[1] =
+          std::make_unique<RangeLock::Hold>(b, b_begin, b_begin + length);
     }
   }
 
@@ -126,12 +129,16 @@ int Mirror::WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file) {
   return file.write_fd(slot);
 }
 
-LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset,
-                        size_t size) {
+LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset, size_t size) {
   const ReadFrom read_from = read_from_;
   if (read_from == ReadFrom::kPrimary || !object.named) return primary_;
+  if (object.linked && !log_->LackingAnything().empty()) return primary_;
   const RegionRange range = RegionsOf(offset, size, log_->GetRegionSize());
   LegSet usable = present_;
+  // A descriptor there may be of a file that recovery has replaced since.
+  secondaries().ForEach([&](LegSlot slot) {
+    if (legs_[slot]->replaced_epoch() != 0) usable -= LegSet::Of(slot);
+  });
   for (uint64_t index = range.first; index < range.end; ++index) {
     usable -= log_->Lacking(RegionKey::Data(object.path, index));
   }
@@ -156,7 +163,7 @@ ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
     // next would not on another (I10).
     const RangeLock::Hold hold(file.ranges, offset, offset + size);
     const int fd = AnyFdOn(*legs_[slot], object, file);
-    if (fd >= 0) {
+    if (fd >= 0 && ReadLeg(object, offset, size) == slot) {
       ErrnoOr<size_t> got = ReadAt(fd, buffer, size, offset);
       if (got.ok() && *got == size) return got;
     }
@@ -170,25 +177,32 @@ ErrnoOr<size_t> Mirror::Write(const ObjectRef& object, OpenFile& file,
                               uint64_t offset, absl::string_view data,
                               bool data_sync) {
   if (data.empty()) return size_t{0};
+  const ErrnoOr<size_t> taken = WriteLegs(object, file, offset, data);
+  // Only now that the change has ended: what fails to become durable begins
+  // another, and one thread must not have two.
+  if (taken.ok() && data_sync) {
+    if (const Errno error = Fsync(object, file, true); !error.ok()) {
+      return error;
+    }
+  }
+  return taken;
+}
+
+ErrnoOr<size_t> Mirror::WriteLegs(const ObjectRef& object, OpenFile& file,
+                                  uint64_t offset, absl::string_view data) {
   ErrnoOr<RegionChange> change = gate_.Begin(DataRequest(
       object, RegionsOf(offset, data.size(), log_->GetRegionSize())));
   if (!change.ok()) return change.error();
   const int fd = WriteFdOn(primary(), object, file);
   if (fd < 0) return Errno(-fd);
-  size_t taken = 0;
-  {
-    const RangeLock::Hold hold(file.ranges, offset, offset + data.size());
-    const ErrnoOr<size_t> written = WriteAt(fd, data, offset);
-    if (!written.ok()) return written.error();
-    taken = *written;
-    file.times_unsettled.store(true, std::memory_order_relaxed);
-    const Errno error = WriteOthers(*change, object, file, offset,
-                                    data.substr(0, taken), taken);
-    if (!error.ok()) return error;
-  }
-  if (data_sync) {
-    if (const Errno error = Fsync(object, file, true); !error.ok()) return error;
-  }
+  const RangeLock::Hold hold(file.ranges, offset, offset + data.size());
+  const ErrnoOr<size_t> written = WriteAt(fd, data, offset);
+  if (!written.ok()) return written.error();
+  size_t taken = *written;
+  file.times_unsettled.store(true, std::memory_order_relaxed);
+  const Errno error =
+      WriteOthers(*change, object, file, offset, data.substr(0, taken), taken);
+  if (!error.ok()) return error;
   return taken;
 }
 
@@ -208,8 +222,8 @@ Errno Mirror::WriteOthers(RegionChange& change, const ObjectRef& object,
     failed |= LegSet::Of(slot);
     const Errno error = written.ok() ? Errno(ENOSPC) : written.error();
     if (error == Errno(ENOSPC) || error == Errno(EDQUOT)) no_space = error;
-    spdlog::warn("leg \"{}\": writing {}: {}", legs_[slot]->name(),
-                 object.path, ErrnoText(error));
+    spdlog::warn("leg \"{}\": writing {}: {}", legs_[slot]->name(), object.path,
+                 ErrnoText(error));
   });
   if (failed.empty()) return kOk;
   if (!no_space.ok()) {
@@ -232,7 +246,10 @@ size_t Mirror::TakeBackTail(OpenFile& file, LegSet failed, uint64_t offset,
     const ErrnoOr<struct stat> st = StatObject(file.write_fd(slot));
     shortest = std::min<uint64_t>(shortest, st.ok() ? st->st_size : 0);
   });
-  if (shortest < offset || shortest >= offset + taken) return taken;
+  const ErrnoOr<struct stat> primary = StatObject(file.write_fd(primary_));
+  const bool at_end =
+      primary.ok() && static_cast<uint64_t>(primary->st_size) == offset + taken;
+  if (!at_end || shortest < offset || shortest >= offset + taken) return taken;
   bool cut = true;
   file.writable_legs().ForEach([&](LegSlot slot) {
     cut &= ftruncate(file.write_fd(slot), static_cast<off_t>(shortest)) == 0;
@@ -245,7 +262,7 @@ Errno Mirror::OnContentOfAllLegs(RegionGate::Request request,
                                  uint64_t begin, uint64_t end,
                                  const OnObject& change) {
   return OnAllLegs(
-      std::move(request),
+      std::move(request), Atomic::kNo,
       [&, hold = std::shared_ptr<RangeLock::Hold>()](Leg& leg) mutable {
         // Taken once the marks stand, kept until the last leg is done.
         if (!hold) {
@@ -263,8 +280,7 @@ Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
   OpenFile& file = object.open != nullptr ? *object.open : unshared;
   const ErrnoOr<struct stat> before = Stat(object);
   if (!before.ok()) return before.error();
-  const uint64_t from =
-      std::min(size, static_cast<uint64_t>(before->st_size));
+  const uint64_t from = std::min(size, static_cast<uint64_t>(before->st_size));
   const Errno error = OnContentOfAllLegs(
       SizeRequest(object, from / log_->GetRegionSize()), object, file, from,
       UINT64_MAX, [&](Leg&, int fd) {
@@ -307,6 +323,7 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
   size_t copied = length;
   const Errno error = OnAllLegs(
       DataRequest(to_object, RegionsOf(to_offset, length, region_bytes)),
+      Atomic::kNo,
       [&, holds = std::shared_ptr<TwoRanges>()](Leg& leg) mutable {
         const bool first = !holds;
         if (first) {
@@ -352,9 +369,9 @@ int Mirror::AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file) {
 
 Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
   // What a leg lacks is on record; what it has must be durable all the same.
-  const LegSet lacking =
-      object.named ? log_->Lacking(RegionKey::Attributes(object.path))
-                   : LegSet();
+  const LegSet lacking = object.named
+                             ? log_->Lacking(RegionKey::Attributes(object.path))
+                             : LegSet();
   std::vector<int> fds;
   std::vector<LegSlot> slots;
   LegSet behind;

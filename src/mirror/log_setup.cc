@@ -91,8 +91,8 @@ LabelLog Wish(const Assembly& assembly, const WantedLog& wanted) {
 
 absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
                                   const WantedLog& wanted) {
-  const LegSet others = AllMembers(assembly.label) -
-                        LegSet::Of(assembly.verdict.primary);
+  const LegSet others =
+      AllMembers(assembly.label) - LegSet::Of(assembly.verdict.primary);
   const bool old_counts = !assembly.label.clean;
   ReadyLog ready;
   ready.label_log = Wish(assembly, wanted);
@@ -124,8 +124,8 @@ absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
   LegSet unknown = assembly.verdict.unaccounted;
   if (old_counts && !old.ok()) {
     unknown |= others;
-    ready.note = absl::StrCat(old.status().message(),
-                              "; everything is compared");
+    ready.note =
+        absl::StrCat(old.status().message(), "; everything is compared");
   }
   if (unknown.empty()) return ready;
   ready.in_use = true;

@@ -32,8 +32,7 @@ RegionRecord Mirror::DownRecord() const {
 
 int64_t Mirror::CoverSince(int64_t created_ns) const {
   const int64_t now = clock_->RealtimeNs();
-  return (created_ns == 0 ? now : std::min(now, created_ns)) -
-         clock_slack_ns_;
+  return (created_ns == 0 ? now : std::min(now, created_ns)) - clock_slack_ns_;
 }
 
 RegionMark Mirror::EntriesMark(absl::string_view dir, int64_t since_ns) const {
@@ -62,6 +61,7 @@ std::optional<RegionMark> Mirror::CoveringMark(const ObjectRef& object,
   RegionMark attributes = AttributesMark(object);
   const std::optional<RegionRecord> record = log_->Find(attributes.key);
   if (record && record->dirty && record->tail_from <= first_region) {
+    attributes.record.tail_from = record->tail_from;
     return attributes;
   }
   return std::nullopt;
@@ -77,6 +77,7 @@ RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
                                         RegionRange range) {
   RegionGate::Request request;
   if (!object.named) return request;  // no crash can show it again
+  request.linked = object.linked;
   if (range.size() > kSingleRegionsMax) return SizeRequest(object, range.first);
   std::vector<RegionMark> regions;
   for (uint64_t index = range.first; index < range.end; ++index) {
@@ -121,6 +122,7 @@ RegionGate::Request Mirror::SizeRequest(const ObjectRef& object,
                                         uint64_t from) {
   RegionGate::Request request;
   if (!object.named) return request;
+  request.linked = object.linked;
   RegionMark attributes = AttributesMark(object);
   if (std::optional<RegionMark> cover = CoveringMark(object, from)) {
     request.marks.push_back(std::move(*cover));

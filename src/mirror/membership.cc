@@ -45,25 +45,25 @@ absl::Status Membership::BeforeFirstChange() {
 
 absl::Status Membership::BeforeHealing(LegSet legs) {
   std::lock_guard lock(mutex_);
-  absl::Status result;
+  bool all_know = true;
   (legs - healing_).ForEach([&](LegSlot slot) {
-    const int root_fd = (*legs_)[slot]->root_fd();
-    absl::StatusOr<Label> own = ReadLabel(root_fd);
-    absl::Status status = own.status();
-    if (own.ok()) {
-      for (LabelMember& member : own->members) {
-        if (member.uuid == own->leg_uuid) member.in_sync = false;
-      }
-      status = WriteLabelDurable(root_fd, *own);
-    }
-    if (!status.ok()) {
-      result = status;
-      return;
-    }
+    all_know &= MarkNotWhole(*(*legs_)[slot]).ok();
     healing_ |= LegSet::Of(slot);
     in_sync_ -= LegSet::Of(slot);
   });
-  return result;
+  if (all_know) return absl::OkStatus();
+  // A leg that cannot even be told: the others go on without it.
+  StartGenerationIfNeeded();
+  return WriteLabels();
+}
+
+absl::Status Membership::MarkNotWhole(const Leg& leg) {
+  absl::StatusOr<Label> own = ReadLabel(leg.root_fd());
+  if (!own.ok()) return own.status();
+  for (LabelMember& member : own->members) {
+    if (member.uuid == own->leg_uuid) member.in_sync = false;
+  }
+  return WriteLabelDurable(leg.root_fd(), *own);
 }
 
 absl::Status Membership::LegsCaughtUp(LegSet legs) {

@@ -42,8 +42,8 @@ class Membership {
   absl::Status BeforeFirstChange();
 
   // Recovery is about to write to `legs`: until they have caught up, what is on
-  // them is neither what it was nor what the others have, and their own labels
-  // say so, durably, when this returns.
+  // them is neither what it was nor what the others have. Their own labels say
+  // so, or a new generation of the others does, durably, when this returns.
   absl::Status BeforeHealing(LegSet legs);
 
   // `legs` hold, durably, what the others hold.
@@ -60,12 +60,13 @@ class Membership {
   // one. mutex_ is held.
   void StartGenerationIfNeeded();
   absl::Status WriteLabels();
+  absl::Status MarkNotWhole(const Leg& leg);
 
   const std::vector<std::unique_ptr<Leg>>* const legs_;
   const LegSlot primary_;
 
   mutable std::mutex mutex_;
-  Label label_;         // leg_uuid is filled in for each leg
+  Label label_;  // leg_uuid is filled in for each leg
   LegSet in_sync_;
   LegSet healing_;  // their labels say that they are not whole
   std::atomic<bool> ready_for_changes_{false};

@@ -16,6 +16,12 @@ bool IsOutOfSpace(Errno error) {
   return error == Errno(ENOSPC) || error == Errno(EDQUOT);
 }
 
+// Errors that can come in the middle, unlike those about the arguments.
+bool MayBeHalfDone(Errno error) {
+  return IsOutOfSpace(error) || error == Errno(EIO) || error == Errno(EFBIG) ||
+         error == Errno(EINTR);
+}
+
 }  // namespace
 
 Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
@@ -40,16 +46,21 @@ void Mirror::SetReadFrom(ReadFrom read_from, LegSlot preferred) {
   read_from_ = read_from;
 }
 
-Errno Mirror::OnAllLegs(RegionGate::Request request, const OnLeg& change,
-                        const OnLeg& undo) {
+Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
+                        const OnLeg& change, const OnLeg& undo) {
   ErrnoOr<RegionChange> begun = gate_.Begin(std::move(request));
   if (!begun.ok()) return begun.error();
   const Errno error = change(primary());
-  if (!error.ok()) return error;
-  return OnOthers(*begun, change, undo);
+  if (error.ok()) return OnOthers(*begun, atomic, change, undo);
+  const LegSet others = secondaries() - begun->lacking();
+  if (atomic == Atomic::kNo && MayBeHalfDone(error) && !others.empty()) {
+    // The primary may have done a part of it, and the others did none.
+    return RecordFailures(*begun, others, error);
+  }
+  return error;
 }
 
-Errno Mirror::OnOthers(RegionChange& change, const OnLeg& apply,
+Errno Mirror::OnOthers(RegionChange& change, Atomic atomic, const OnLeg& apply,
                        const OnLeg& undo) {
   KillPoint("primary-changed");
   LegSet done;
@@ -73,21 +84,22 @@ Errno Mirror::OnOthers(RegionChange& change, const OnLeg& apply,
     done.ForEach([&](LegSlot slot) { undone &= undo(*legs_[slot]).ok(); });
     if (undone) return no_space;
   }
-  return RecordFailures(change, failed, no_space);
+  // What stands on the primary has happened, for names and attributes; content
+  // may well be there in part when there is no space.
+  return RecordFailures(change, failed, atomic == Atomic::kNo ? no_space : kOk);
 }
 
-Errno Mirror::RecordFailures(RegionChange& change, LegSet failed,
-                             Errno error) {
+Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
   const Errno recorded = change.Fail(failed);
   if (!recorded.ok()) return recorded;
+  if (!membership_->BeforeHealing(failed).ok()) return Errno(EIO);
   if (on_work_) on_work_();
   return error;
 }
 
 ErrnoOr<UniqueFd> Mirror::ObjectFd(Leg& leg, const ObjectRef& object) {
   if (object.named) return leg.OpenObject(object.path, O_PATH);
-  const int fd =
-      object.open == nullptr ? -1 : object.open->read_fd(leg.slot());
+  const int fd = object.open == nullptr ? -1 : object.open->read_fd(leg.slot());
   if (fd < 0) return Errno(ESTALE);
   const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (copy < 0) return Errno::Last();
@@ -97,7 +109,7 @@ ErrnoOr<UniqueFd> Mirror::ObjectFd(Leg& leg, const ObjectRef& object) {
 Errno Mirror::OnObjectOfAllLegs(const ObjectRef& object,
                                 const OnObject& change) {
   return OnAllLegs(
-      AttributesRequest(object),
+      AttributesRequest(object), Atomic::kYes,
       [&](Leg& leg) {
         const ErrnoOr<UniqueFd> fd = ObjectFd(leg, object);
         if (fd.ok()) return change(leg, fd->get());
@@ -123,8 +135,7 @@ void Mirror::EqualizeMtime(absl::string_view path, LegSet legs) {
 }
 
 ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
-  const int fd =
-      object.open == nullptr ? -1 : object.open->read_fd(primary_);
+  const int fd = object.open == nullptr ? -1 : object.open->read_fd(primary_);
   if (fd >= 0) return StatObject(fd);
   if (!object.named) return Errno(ESTALE);
   return primary().Stat(object.path);
@@ -144,10 +155,8 @@ ErrnoOr<struct statvfs> Mirror::Statvfs() {
   secondaries().ForEach([&](LegSlot slot) {
     const ErrnoOr<struct statvfs> st = legs_[slot]->Statvfs();
     if (!st.ok()) return;
-    const unsigned long name_max =
-        std::min(smallest->f_namemax, st->f_namemax);
-    if (st->f_bavail * st->f_frsize <
-        smallest->f_bavail * smallest->f_frsize) {
+    const unsigned long name_max = std::min(smallest->f_namemax, st->f_namemax);
+    if (st->f_bavail * st->f_frsize < smallest->f_bavail * smallest->f_frsize) {
       smallest = st;
     }
     smallest->f_namemax = name_max;
@@ -183,16 +192,17 @@ Errno Mirror::SyncLegs() {
 // Directories in which names are made all the time, so that their mark never
 // cools. What they made before now is about to be durable; were their marks
 // not moved on, a crash would compare all that was made since the first.
-std::vector<RegionKey> Mirror::HotDirectories() {
+std::vector<RegionStates::IdleRegion> Mirror::HotDirectories() {
   const int64_t old = CoverSince() - kCoverNs;
-  std::vector<RegionKey> hot;
-  log_->ForEach([&](const RegionKey& key, const RegionRecord& record) {
-    if (key.kind == RegionKind::kEntries && record.dirty &&
-        record.missing.empty() && record.since_ns < old &&
-        gate_.IsQuiet(key)) {
-      hot.push_back(key);
+  std::vector<RegionStates::IdleRegion> hot;
+  for (RegionStates::IdleRegion& region : gate_.Idle(/*all=*/true)) {
+    const std::optional<RegionKey> key = DecodeRegionKey(region.key);
+    if (!key || key->kind != RegionKind::kEntries) continue;
+    const std::optional<RegionRecord> record = log_->Find(*key);
+    if (record && record->dirty && record->since_ns < old) {
+      hot.push_back(std::move(region));
     }
-  });
+  }
   return hot;
 }
 
@@ -203,7 +213,7 @@ void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
     gate_.AdoptDirty();
   }
   const int64_t since = CoverSince();  // before it is seen who is quiet
-  const std::vector<RegionKey> hot = HotDirectories();
+  const std::vector<RegionStates::IdleRegion> hot = HotDirectories();
   if (idle.empty() && hot.empty()) return;
   settle();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
@@ -211,7 +221,7 @@ void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   if (!SyncLegs().ok()) return;
   KillPoint("before-clear");
   gate_.Clear(idle);
-  for (const RegionKey& key : hot) log_->AdvanceSince(key, since);
+  gate_.AdvanceSince(hot, since);
   if (const absl::Status status = log_->FlushLazily(); !status.ok()) {
     spdlog::error("dirty log: {}", status.ToString());
   }

@@ -56,7 +56,7 @@ struct MirrorSetup {
   LegSlot primary = 0;
   LegSet all;  // every member, present or not
   ReadFrom read_from = ReadFrom::kPrimary;
-  LegSlot preferred = -1;  // for kPrefer
+  LegSlot preferred = -1;    // for kPrefer
   int64_t clock_lag_ns = 0;  // of the primary, see Leg::ClockLagNs
 };
 
@@ -104,8 +104,8 @@ class Mirror {
                              const Caller& caller);
   ErrnoOr<struct stat> Mknod(absl::string_view path, mode_t mode, dev_t rdev,
                              const Caller& caller);
-  ErrnoOr<struct stat> Symlink(absl::string_view target,
-                               absl::string_view path, const Caller& caller);
+  ErrnoOr<struct stat> Symlink(absl::string_view target, absl::string_view path,
+                               const Caller& caller);
   ErrnoOr<struct stat> Link(const ObjectRef& object, absl::string_view path);
   // `other_name`: another name of the same file, if it has one (it inherits
   // what the log says under this name).
@@ -113,10 +113,10 @@ class Mirror {
                const std::string& other_name);
   Errno Rmdir(absl::string_view path);
   // `object`: what is moved. With RENAME_EXCHANGE and directories, the caller
-  // says is_dir when either is one. `heir`: another name of a file that is
-  // replaced and lives on by it, or empty.
+  // says is_dir when either is one. `replaced_lives_on`: what is replaced has
+  // other names; `heir` is one of them, if one is known.
   Errno Rename(const ObjectRef& object, absl::string_view to, unsigned flags,
-               const std::string& heir);
+               bool replaced_lives_on, std::string heir);
 
   // --- attributes ---
   Errno Chmod(const ObjectRef& object, mode_t mode);
@@ -141,9 +141,8 @@ class Mirror {
   Errno Fallocate(const ObjectRef& object, OpenFile& file, int mode,
                   uint64_t offset, uint64_t length);
   ErrnoOr<size_t> CopyRange(const ObjectRef& from_object, OpenFile& from,
-                            uint64_t from_offset,
-                            const ObjectRef& to_object, OpenFile& to,
-                            uint64_t to_offset, size_t length);
+                            uint64_t from_offset, const ObjectRef& to_object,
+                            OpenFile& to, uint64_t to_offset, size_t length);
   ErrnoOr<off_t> Seek(OpenFile& file, off_t offset, int whence);
   // Durable on every leg that takes writes (I21). A leg that cannot is
   // recorded as lacking the file first.
@@ -174,16 +173,19 @@ class Mirror {
   // (0: now).
   int64_t CoverSince(int64_t created_ns = 0) const;
 
+  // Whether a change that fails has done nothing.
+  enum class Atomic { kYes, kNo };
   // Runs `change` on the primary, then on the other legs that take it.
   // `undo` takes it back from a leg when another has no space for it.
-  Errno OnAllLegs(RegionGate::Request request, const OnLeg& change,
-                  const OnLeg& undo);
+  Errno OnAllLegs(RegionGate::Request request, Atomic atomic,
+                  const OnLeg& change, const OnLeg& undo);
   RegionGate::Request AttributesRequest(const ObjectRef& object);
   // Changes the object's attributes on all legs by `change`.
   Errno OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change);
   // After the primary took the change: the others, and what to answer.
-  Errno OnOthers(RegionChange& change, const OnLeg& apply, const OnLeg& undo);
-  std::vector<RegionKey> HotDirectories();
+  Errno OnOthers(RegionChange& change, Atomic atomic, const OnLeg& apply,
+                 const OnLeg& undo);
+  std::vector<RegionStates::IdleRegion> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
   std::string FindOtherName(absl::string_view path);
   bool MarkMoved(const ObjectRef& object, absl::string_view from,
@@ -195,9 +197,8 @@ class Mirror {
   int WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   LegSlot ReadLeg(const ObjectRef& object, uint64_t offset, size_t size);
   // Changes the bytes [begin, end) of the file on all legs by `change`.
-  Errno OnContentOfAllLegs(RegionGate::Request request,
-                           const ObjectRef& object, OpenFile& file,
-                           uint64_t begin, uint64_t end,
+  Errno OnContentOfAllLegs(RegionGate::Request request, const ObjectRef& object,
+                           OpenFile& file, uint64_t begin, uint64_t end,
                            const OnObject& change);
   RegionGate::Request SizeRequest(const ObjectRef& object, uint64_t from);
   RegionMark SizeGuard(const ObjectRef& object) const;
@@ -206,6 +207,8 @@ class Mirror {
   Errno WriteOthers(RegionChange& change, const ObjectRef& object,
                     OpenFile& file, uint64_t offset, absl::string_view data,
                     size_t& taken);
+  ErrnoOr<size_t> WriteLegs(const ObjectRef& object, OpenFile& file,
+                            uint64_t offset, absl::string_view data);
   int AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   Errno RecordBehind(const ObjectRef& object, LegSet legs);
   size_t TakeBackTail(OpenFile& file, LegSet failed, uint64_t offset,

@@ -23,7 +23,8 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
                                     mode_t mode, const Caller& caller,
                                     OpenFile& file) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  request.marks.push_back(
+      EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   ErrnoOr<RegionChange> change = gate_.Begin(std::move(request));
   if (!change.ok()) return change.error();
   const auto create = [&](Leg& leg) {
@@ -34,8 +35,8 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
     return kOk;
   };
   if (const Errno error = create(primary()); !error.ok()) return error;
-  const Errno error =
-      OnOthers(*change, create, [&](Leg& leg) { return leg.Unlink(path); });
+  const Errno error = OnOthers(*change, Atomic::kYes, create,
+                               [&](Leg& leg) { return leg.Unlink(path); });
   EqualizeMtime(ParentPath(path), secondaries() - change->lacking());
   if (!error.ok()) return error;
   file.times_unsettled = true;
@@ -63,9 +64,10 @@ ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
 ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
                                    const Caller& caller) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  request.marks.push_back(
+      EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
-      std::move(request),
+      std::move(request), Atomic::kYes,
       [&](Leg& leg) {
         const ActingAs acting(caller);
         return leg.Mkdir(path, mode);
@@ -77,9 +79,10 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
 ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
                                    dev_t rdev, const Caller& caller) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  request.marks.push_back(
+      EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
-      std::move(request),
+      std::move(request), Atomic::kYes,
       [&](Leg& leg) {
         const ActingAs acting(caller);
         return leg.Mknod(path, mode, rdev);
@@ -92,9 +95,10 @@ ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
                                      absl::string_view path,
                                      const Caller& caller) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  request.marks.push_back(
+      EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
-      std::move(request),
+      std::move(request), Atomic::kYes,
       [&](Leg& leg) {
         const ActingAs acting(caller);
         return leg.Symlink(target, path);
@@ -110,7 +114,7 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
   request.marks.push_back(
       EntriesMark(ParentPath(path), CoverSince(object.created_ns)));
   const Errno error = OnAllLegs(
-      std::move(request),
+      std::move(request), Atomic::kYes,
       [&](Leg& leg) {
         if (object.named) return leg.Link(object.path, path);
         const int fd =
@@ -130,10 +134,12 @@ Errno Mirror::Unlink(absl::string_view path, bool last_name,
     heir = FindOtherName(path);
   }
   if (!last_name && !heir.empty()) {
+    request.moves_tree = true;
     request.also = [&] { return log_->CopySubtree(path, heir); };
   }
   const Errno error = OnAllLegs(
-      std::move(request), [&](Leg& leg) { return leg.Unlink(path); }, nullptr);
+      std::move(request), Atomic::kYes,
+      [&](Leg& leg) { return leg.Unlink(path); }, nullptr);
   if (error.ok()) EqualizeMtime(ParentPath(path), secondaries());
   return error;
 }
@@ -154,7 +160,8 @@ Errno Mirror::Rmdir(absl::string_view path) {
   RegionGate::Request request;
   request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
   const Errno error = OnAllLegs(
-      std::move(request), [&](Leg& leg) { return leg.Rmdir(path); }, nullptr);
+      std::move(request), Atomic::kYes,
+      [&](Leg& leg) { return leg.Rmdir(path); }, nullptr);
   if (error.ok()) EqualizeMtime(ParentPath(path), secondaries());
   return error;
 }
@@ -167,26 +174,32 @@ bool Mirror::MarkMoved(const ObjectRef& object, absl::string_view from,
   record.missing |= log_->Lacking(RegionKey::Attributes(std::string(from)));
   record.missing |= log_->Lacking(RegionKey::Attributes(std::string(to)));
   if (record.missing.empty()) return false;
-  RegionRecord attributes = record;
-  attributes.directory = object.is_dir;
-  attributes.tail_from = 0;
-  bool flush =
-      log_->MarkRegion(RegionKey::Attributes(std::string(to)), attributes);
-  if (object.is_dir) {
-    record.deep = true;
-    flush |= log_->MarkRegion(RegionKey::Entries(std::string(to)), record);
-  }
-  return flush;
+  record.directory = object.is_dir;
+  record.tail_from = 0;
+  return log_->MarkRegion(RegionKey::Attributes(std::string(to)), record);
 }
 
 Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
-                     unsigned flags, const std::string& heir) {
+                     unsigned flags, bool replaced_lives_on, std::string heir) {
   const absl::string_view from = object.path;
   const int64_t since = CoverSince(object.created_ns);
+  if (replaced_lives_on && heir.empty() && log_->HasRecords(to)) {
+    heir = FindOtherName(to);
+  }
   RegionGate::Request request;
+  request.moves_tree = object.is_dir || !heir.empty();
   request.marks.push_back(EntriesMark(ParentPath(from), since));
   if (ParentPath(from) != ParentPath(to)) {
     request.marks.push_back(EntriesMark(ParentPath(to), since));
+  }
+  if (object.is_dir) {
+    // By name alone a directory that stands on two legs looks the same; which
+    // one it is has to be remembered for both places, now and for whatever is
+    // made at the old one.
+    for (const absl::string_view place : {from, to}) {
+      request.marks.push_back(EntriesMark(place, kNever));
+      request.marks.back().record.deep = true;
+    }
   }
   request.also = [&] {
     bool flush = !heir.empty() && log_->CopySubtree(to, heir);
@@ -199,7 +212,7 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     return flush;
   };
   const Errno error = OnAllLegs(
-      std::move(request),
+      std::move(request), Atomic::kYes,
       [&](Leg& leg) {
         const Errno renamed = leg.Rename(from, to, flags);
         if (object.is_dir) leg.ForgetDirs();

@@ -62,11 +62,14 @@ class OpenFile {
 
 // What an operation knows of the object it is about.
 struct ObjectRef {
-  std::string path;             // empty and unnamed: no name leads to it
+  std::string path;  // empty and unnamed: no name leads to it
   bool named = true;
-  int64_t created_ns = 0;       // when this mount made it, or 0
+  int64_t created_ns = 0;          // when this mount made it, or 0
   std::shared_ptr<OpenFile> open;  // when somebody has it open
   bool is_dir = false;
+  // It has, or had, more names than this; what the log says of it may stand
+  // under another.
+  bool linked = false;
 };
 
 }  // namespace mirrorfs

@@ -54,6 +54,7 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
     ++waiters_;
     changed_.wait(lock, [&] { return states_.TryBegin(encoded); });
     --waiters_;
+    if (request.moves_tree) states_.TouchAll();
     for (const RegionMark& mark : request.ahead) {
       states_.Adopt(EncodeRegionKey(mark.key), tick_);
     }
@@ -69,6 +70,7 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   for (const RegionMark& mark : request.covered) {
     change.lacking_ |= log_->Lacking(mark.key);
   }
+  if (request.linked) change.lacking_ |= log_->LackingAnything();
   // Legs that are away lack everything; the marks say so already.
   if (!change.marks_.empty()) {
     change.lacking_ -= change.marks_[0].record.missing;
@@ -158,9 +160,16 @@ void RegionGate::AdoptDirty() {
   });
 }
 
-bool RegionGate::IsQuiet(const RegionKey& key) {
-  std::lock_guard lock(mutex_);
-  return states_.IsQuiesced(EncodeRegionKey(key));
+void RegionGate::AdvanceSince(
+    const std::vector<RegionStates::IdleRegion>& directories,
+    int64_t since_ns) {
+  for (const RegionStates::IdleRegion& directory : directories) {
+    const std::optional<RegionKey> key = DecodeRegionKey(directory.key);
+    std::lock_guard lock(mutex_);
+    if (key && states_.IsUnchanged(directory)) {
+      log_->AdvanceSince(*key, since_ns);
+    }
+  }
 }
 
 size_t RegionGate::region_count() {

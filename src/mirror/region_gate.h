@@ -78,6 +78,12 @@ class RegionGate {
     std::vector<RegionMark> covered;
     // Marked in the same write, but not part of the change: marking ahead.
     std::vector<RegionMark> ahead;
+    // The object has other names, under which the log may know what this one
+    // does not tell: a leg that lacks anything counts as lacking this.
+    bool linked = false;
+    // Records are copied to other places: no clear that is under way may take
+    // effect on any.
+    bool moves_tree = false;
     // More to do to the log before the flush (a rename's re-keying); true
     // when it left something to flush.
     std::function<bool()> also;
@@ -100,11 +106,14 @@ class RegionGate {
   std::vector<RegionStates::IdleRegion> Idle(bool all);
   void Clear(const std::vector<RegionStates::IdleRegion>& regions);
 
+  // Directories to which nothing happened since they were taken: what they
+  // made before `since_ns` is durable.
+  void AdvanceSince(const std::vector<RegionStates::IdleRegion>& directories,
+                    int64_t since_ns);
+
   // Makes dirty regions of the log known here, so that they are cleared.
   void AdoptDirty();
 
-  // Whether nothing is pending in the region.
-  bool IsQuiet(const RegionKey& key);
   size_t region_count();
 
  private:

@@ -54,8 +54,7 @@ void PrepareProcess() {
 absl::Status CheckAgainstLabel(const Assembly& assembly,
                                const MountOptions& options) {
   const Label& label = assembly.label;
-  if (options.region_bytes != 0 &&
-      options.region_bytes != label.region_bytes) {
+  if (options.region_bytes != 0 && options.region_bytes != label.region_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
         "region-size: the mirror was created with ", label.region_bytes));
   }
@@ -65,10 +64,9 @@ absl::Status CheckAgainstLabel(const Assembly& assembly,
   }
   const int present = assembly.verdict.in_sync.size();
   if (present < options.min_legs) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("min-legs=", options.min_legs, ", but only ", present,
-                     present == 1 ? " leg is" : " legs are",
-                     " here and up to date"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "min-legs=", options.min_legs, ", but only ", present,
+        present == 1 ? " leg is" : " legs are", " here and up to date"));
   }
   return absl::OkStatus();
 }
@@ -99,9 +97,8 @@ absl::Status CreateIfWanted(const MountCommand& command) {
 absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command) {
   const absl::Time deadline = absl::Now() + command.options.wait_legs;
   for (;;) {
-    absl::StatusOr<Assembly> assembly = 
-        Assemble(command.legs, command.options.name,
-                 !command.options.read_only);
+    absl::StatusOr<Assembly> assembly = Assemble(
+        command.legs, command.options.name, !command.options.read_only);
     const bool complete = assembly.ok() && assembly->notes.empty();
     if (complete || absl::Now() >= deadline) return assembly;
     absl::SleepFor(absl::Milliseconds(200));
@@ -206,9 +203,8 @@ absl::Status Daemon::BuildMirror() {
   for (const LabelMember& member : assembly_.label.members) {
     setup.all |= LegSet::Of(member.slot);
   }
-  const absl::StatusOr<ReadFrom> read_from =
-      ReadFromOf(command_.options.read_policy, assembly_.label,
-                 &setup.preferred);
+  const absl::StatusOr<ReadFrom> read_from = ReadFromOf(
+      command_.options.read_policy, assembly_.label, &setup.preferred);
   if (!read_from.ok()) return read_from.status();
   // Read-only, the log is not consulted, so nobody knows what a leg lacks.
   setup.read_from =
@@ -219,10 +215,10 @@ absl::Status Daemon::BuildMirror() {
   facts_ = {command_.mount_point, assembly_.paths, command_.options.read_only};
 
   setup.legs = &assembly_.legs;
-  membership_ = std::make_unique<Membership>(
-      assembly_.label, &assembly_.legs, verdict.primary, verdict.in_sync);
-  mirror_ = std::make_unique<Mirror>(setup, log_.get(), membership_.get(),
-                                     &clock_);
+  membership_ = std::make_unique<Membership>(assembly_.label, &assembly_.legs,
+                                             verdict.primary, verdict.in_sync);
+  mirror_ =
+      std::make_unique<Mirror>(setup, log_.get(), membership_.get(), &clock_);
   membership_->SetLog(label_log_);
   membership_->SetAccounted(verdict.unaccounted - verdict.in_sync);
   if (!log_in_use_) return absl::OkStatus();
@@ -289,8 +285,8 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
   const auto settle = [this] { fs_->SettleOpenFiles(); };
   fs_ = std::make_unique<FileSystem>(mirror_.get(), fs_options, [&] {
     RaiseReadAhead(command_.mount_point);
-    spdlog::info("mirror \"{}\" is mounted at {}",
-                 assembly_.label.mirror_name, command_.mount_point);
+    spdlog::info("mirror \"{}\" is mounted at {}", assembly_.label.mirror_name,
+                 command_.mount_point);
     ready();
   });
   recovery_ = std::make_unique<Recovery>(mirror_.get(), settle);

@@ -19,7 +19,8 @@ absl::Status LegLocks::Take(const std::vector<std::unique_ptr<Leg>>& legs) {
                          O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!lock.valid() && errno == EROFS) continue;
     if (!lock.valid()) {
-      return ToStatus(Errno::Last(), absl::StrCat("leg ", leg->path(), ": ", name));
+      return ToStatus(Errno::Last(),
+                      absl::StrCat("leg ", leg->path(), ": ", name));
     }
     if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
       return absl::FailedPreconditionError(absl::StrCat(

@@ -104,8 +104,8 @@ absl::Status CheckMountPoint(const std::string& dir,
   }
   for (const std::string& leg : legs) {
     if (!log_dir.empty() && IsSameOrBeneath(log_dir, leg)) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "log-dir ", log_dir, ": lies inside leg ", leg));
+      return absl::FailedPreconditionError(
+          absl::StrCat("log-dir ", log_dir, ": lies inside leg ", leg));
     }
   }
   if (!log_dir.empty() && IsSameOrBeneath(log_dir, dir)) {

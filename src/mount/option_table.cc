@@ -175,8 +175,7 @@ constexpr MountOptionInfo kTable[] = {
      Set<&O::read_only, false>},
     // mount(8) keeps "suid" and "dev" to itself, because they are its defaults;
     // these get through.
-    {"allow-suid", Kind::kFlag, "", "the same, for fstab",
-     Set<&O::suid, true>},
+    {"allow-suid", Kind::kFlag, "", "the same, for fstab", Set<&O::suid, true>},
     {"allow-dev", Kind::kFlag, "", "the same, for fstab", Set<&O::dev, true>},
     {"suid", Kind::kFlag, "", "honour set-user-ID bits", Set<&O::suid, true>},
     {"nosuid", Kind::kFlag, "", "ignore set-user-ID bits [default]",

@@ -75,8 +75,7 @@ Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
     NameIsMissing(dir, leg.slot());
     return Errno(ESTALE);
   }
-  ErrnoOr<std::vector<std::string>> wanted =
-      ListNames(mirror_->primary(), dir);
+  ErrnoOr<std::vector<std::string>> wanted = ListNames(mirror_->primary(), dir);
   if (!wanted.ok()) return wanted.error();
   const ErrnoOr<std::vector<std::string>> present = ListNames(leg, dir);
   if (!present.ok()) return present.error();

@@ -71,8 +71,8 @@ void Healer::NameIsMissing(const std::string& path, LegSlot slot) {
 }
 
 // Attributes on all targets; `last`: the region is in sync with that.
-Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key,
-                                           LegSet targets, bool last) {
+Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
+                                           bool last) {
   std::shared_lock names(mirror_->names_lock());
   const std::vector<RegionKey> held = {ParentEntries(key.path), key,
                                        SizeGuardOf(key.path)};
@@ -145,10 +145,9 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, uint64_t tail_from,
       index = next;
       continue;
     }
-    const Outcome outcome =
-        HealRegion(key.path, index, targets, [&] {
-          mirror_->log().AdvanceTail(key, index + 1);
-        });
+    const Outcome outcome = HealRegion(key.path, index, targets, [&] {
+      mirror_->log().AdvanceTail(key, index + 1);
+    });
     if (outcome != Outcome::kHealed) return outcome;
     ++index;
   }
@@ -166,11 +165,11 @@ uint64_t Healer::SkipHoles(const std::string& path, uint64_t index,
       next = index;
       return;
     }
-    const off_t data = lseek(
-        fd->get(), static_cast<off_t>(index * region_bytes), SEEK_DATA);
+    const off_t data =
+        lseek(fd->get(), static_cast<off_t>(index * region_bytes), SEEK_DATA);
     const uint64_t size = static_cast<uint64_t>(st.st_size);
     const uint64_t end = (size + region_bytes - 1) / region_bytes;
-    const uint64_t found = data >= 0 ? data / region_bytes
+    const uint64_t found = data >= 0        ? data / region_bytes
                            : errno == ENXIO ? std::max(end, index)
                                             : index;
     next = std::min(next, found);

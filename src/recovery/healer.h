@@ -59,8 +59,7 @@ class Healer {
   // --- heal_entries.cc ---
   bool HealEntries(const DirtyLog::Work& work, LegSet targets);
   Errno HealNames(const DirtyLog::Work& work, Leg& leg);
-  Errno HealName(const DirtyLog::Work& work, Leg& leg,
-                 const std::string& path);
+  Errno HealName(const DirtyLog::Work& work, Leg& leg, const std::string& path);
   Errno HealLinks(Leg& leg, const std::string& path, const struct stat& truth,
                   bool* made);
   Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,

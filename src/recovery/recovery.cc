@@ -74,8 +74,8 @@ bool Recovery::HealBatch() {
   if (batch.empty()) return false;
   LegSet targets;
   for (const DirtyLog::Work& work : batch) targets |= work.record.missing;
-  const absl::Status status = mirror_->membership().BeforeHealing(
-      targets & mirror_->secondaries());
+  const absl::Status status =
+      mirror_->membership().BeforeHealing(targets & mirror_->secondaries());
   if (!status.ok()) {
     spdlog::error("labels: {}", status.ToString());
     for (const DirtyLog::Work& work : batch) {

@@ -53,14 +53,20 @@ std::vector<RegionStates::IdleRegion> RegionStates::Idle(int64_t tick) const {
   return idle;
 }
 
-bool RegionStates::ClearIfUnchanged(const IdleRegion& region) {
+bool RegionStates::IsUnchanged(const IdleRegion& region) const {
   const auto found = entries_.find(region.key);
   if (found == entries_.end()) return false;
   const Entry& entry = found->second;
-  if (entry.pending > 0 || entry.recovering || entry.epoch != region.epoch) {
-    return false;
-  }
-  entries_.erase(found);
+  return entry.pending == 0 && !entry.recovering && entry.epoch == region.epoch;
+}
+
+void RegionStates::TouchAll() {
+  for (auto& [key, entry] : entries_) entry.epoch = next_epoch_++;
+}
+
+bool RegionStates::ClearIfUnchanged(const IdleRegion& region) {
+  if (!IsUnchanged(region)) return false;
+  entries_.erase(region.key);
   return true;
 }
 

@@ -61,6 +61,11 @@ class RegionStates {
   // Regions with nothing pending, last changed at or before `tick`.
   std::vector<IdleRegion> Idle(int64_t tick) const;
 
+  // Whether nothing happened to the region since `region` was taken.
+  bool IsUnchanged(const IdleRegion& region) const;
+  // As if something happened to every region.
+  void TouchAll();
+
   // Forgets the region if nothing happened to it since `region` was taken;
   // true when it did. Only then may the caller clear it in the log (I6).
   bool ClearIfUnchanged(const IdleRegion& region);

@@ -186,8 +186,9 @@ def scan(directory):
 # ---- the worker
 
 class Worker:
-    def __init__(self, directory, journal, model, seed):
-        os.chdir(directory)
+    """Works in the current directory."""
+
+    def __init__(self, journal, model, seed):
         self.model = model
         self.rng = random.Random(seed)
         self.journal = os.open(journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND
@@ -507,7 +508,12 @@ def main():
     directory, journal, baseline, seed = sys.argv[1:]
     with open(baseline, "rb") as file:
         model = pickle.load(file)
-    sys.exit(Worker(directory, journal, model, seed).run())
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        # Killed before the load had begun.
+        sys.exit(0 if error.errno in GONE else str(error))
+    sys.exit(Worker(journal, model, seed).run())
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ json Handle(const json& request) {
   if (command == "throw") throw std::runtime_error("boom");
   if (command == "bytes") return OkAnswer("a\xff");
   if (command == "slow") {
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    std::this_thread::sleep_for(std::chrono::seconds(1));
     return OkAnswer();
   }
   if (command == "big") return OkAnswer(std::string(8 << 20, 'x'));
@@ -65,6 +65,15 @@ class ControlTest : public ::testing::Test {
   absl::StatusOr<json> Call(const json& request,
                             absl::Duration timeout = absl::Seconds(10)) {
     return ControlCall(path_, request, timeout);
+  }
+
+  // When all places are taken until a client is sent away or noticed gone.
+  bool AnswersInTheEnd() {
+    for (int i = 0; i < 400; ++i) {
+      if (Call({{"command", "echo"}}).ok()) return true;
+      absl::SleepFor(absl::Milliseconds(50));
+    }
+    return false;
   }
 
   UniqueFd RawConnect() {
@@ -202,12 +211,7 @@ TEST_F(ControlTest, ClientThatLeavesAtOnceHurtsNobody) {
     RawSend(fd, "{\"command\":\"big\"}\n");
   }
   // Some may still hold their places for a moment.
-  absl::StatusOr<json> answer = Call({{"command", "echo"}});
-  for (int i = 0; i < 100 && !answer.ok(); ++i) {
-    absl::SleepFor(absl::Milliseconds(50));
-    answer = Call({{"command", "echo"}});
-  }
-  EXPECT_TRUE(answer.ok()) << answer.status();
+  EXPECT_TRUE(AnswersInTheEnd());
 }
 
 TEST_F(ControlTest, SilentClientsDoNotKeepOthersWaiting) {
@@ -231,8 +235,7 @@ TEST_F(ControlTest, ClientThatDoesNotReadIsSentAway) {
   Start({.connections_max = 1, .transfer_ms = 200});
   const UniqueFd stuck = RawConnect();
   RawSend(stuck, "{\"command\":\"big\"}\n");
-  absl::SleepFor(absl::Milliseconds(600));
-  EXPECT_TRUE(Call({{"command", "echo"}}).ok());
+  EXPECT_TRUE(AnswersInTheEnd());
 }
 
 TEST_F(ControlTest, TooManyConnectionsAreToldSo) {
@@ -242,12 +245,7 @@ TEST_F(ControlTest, TooManyConnectionsAreToldSo) {
   const UniqueFd third = RawConnect();
   EXPECT_THAT(RawLine(third), HasSubstr("too many"));
   first.Reset();
-  absl::StatusOr<json> answer = Call({{"command", "echo"}});
-  for (int i = 0; i < 100 && !answer.ok(); ++i) {
-    absl::SleepFor(absl::Milliseconds(20));
-    answer = Call({{"command", "echo"}});
-  }
-  EXPECT_TRUE(answer.ok()) << answer.status();
+  EXPECT_TRUE(AnswersInTheEnd());
 }
 
 TEST_F(ControlTest, ManyClientsAtOnce) {
@@ -270,7 +268,7 @@ TEST_F(ControlTest, CallEndsByItsTimeout) {
   const absl::Time before = absl::Now();
   EXPECT_TRUE(absl::IsDeadlineExceeded(
       Call({{"command", "slow"}}, absl::Milliseconds(100)).status()));
-  EXPECT_LT(absl::Now() - before, absl::Milliseconds(400));
+  EXPECT_LT(absl::Now() - before, absl::Milliseconds(900));
 }
 
 TEST_F(ControlTest, CallToAStoppedProcessEndsByItsTimeout) {
@@ -290,7 +288,7 @@ TEST_F(ControlTest, StopIsQuickAndRemovesTheFile) {
   const UniqueFd idle = RawConnect();
   const absl::Time before = absl::Now();
   server_->Stop();
-  EXPECT_LT(absl::Now() - before, absl::Seconds(1));
+  EXPECT_LT(absl::Now() - before, absl::Seconds(5));
   EXPECT_TRUE(AtEnd(idle));
   EXPECT_FALSE(std::filesystem::exists(path_));
   EXPECT_TRUE(absl::IsUnavailable(Call({{"command", "echo"}}).status()));
