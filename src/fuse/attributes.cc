@@ -15,8 +15,7 @@ void AnswerAttributes(fuse_req_t request, NodeId id, const ObjectRef& object) {
   const ErrnoOr<struct stat> st = fs.mirror().Stat(object);
   if (!st.ok()) return Answer(request, st.error());
   const struct stat shown = fs.Show(*st, id);
-  fuse_reply_attr(request, &shown,
-                  absl::ToDoubleSeconds(fs.options().attr_timeout));
+  fuse_reply_attr(request, &shown, fs.AttrTimeout(shown));
 }
 
 void Getattr(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
@@ -33,6 +32,25 @@ timespec TimeOf(const timespec& time, int valid, int set, int set_now) {
   return {0, UTIME_OMIT};
 }
 
+constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
+                       FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
+
+// With HANDLE_KILLPRIV_V2 the kernel asks for nothing at all in two cases:
+// somebody without CAP_FSETID is about to change the content of a file with
+// set-id bits, or chown(2) was called for neither owner nor group. Both take
+// the bits. But the second is not for strangers to do, and they look the same;
+// so a stranger's write takes them itself.
+bool AsksToTakeSetId(fuse_req_t request, const ObjectRef& object, int valid) {
+  constexpr int kChanges = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID |
+                           FUSE_SET_ATTR_GID | FUSE_SET_ATTR_SIZE | kTimes;
+  FileSystem& fs = FsOf(request);
+  if (valid & kChanges || !fs.takes_set_id()) return false;
+  const ErrnoOr<struct stat> st = fs.mirror().Stat(object);
+  const uid_t caller = fuse_req_ctx(request)->uid;
+  return st.ok() && HasSetId(st->st_mode) &&
+         (caller == 0 || caller == st->st_uid);
+}
+
 Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
                     const struct stat& wanted, int valid) {
   Errno error;
@@ -42,14 +60,14 @@ Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
                          valid & FUSE_SET_ATTR_GID ? wanted.st_gid : gid_t(-1));
   }
   if (error.ok() && valid & FUSE_SET_ATTR_SIZE) {
+    const WithoutSetIdPrivilege without(valid & FUSE_SET_ATTR_KILL_SUID &&
+                                        MayHaveSetId(mirror, object));
     error = mirror.Truncate(object, wanted.st_size);
   }
   // After those two, because both take set-id bits away.
   if (error.ok() && valid & FUSE_SET_ATTR_MODE) {
     error = mirror.Chmod(object, wanted.st_mode & 07777);
   }
-  constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
-                         FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
   if (error.ok() && valid & kTimes) {
     error = mirror.SetTimes(object,
                             TimeOf(wanted.st_atim, valid, FUSE_SET_ATTR_ATIME,
@@ -67,7 +85,10 @@ void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
   const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  const Errno error = SetAttributes(fs.mirror(), *object, *wanted, valid);
+  const Errno error =
+      AsksToTakeSetId(request, *object, valid)
+          ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
+          : SetAttributes(fs.mirror(), *object, *wanted, valid);
   if (!error.ok()) return Answer(request, error);
   AnswerAttributes(request, id, *object);
 }

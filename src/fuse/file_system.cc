@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "fuse/request.h"
+#include "leg/object.h"
 
 namespace mirrorfs {
 namespace {
@@ -27,20 +28,19 @@ fuse_lowlevel_ops MakeOperations() {
   return operations;
 }
 
-void Want(fuse_conn_info* connection, unsigned capability, bool wanted) {
+// Whether it is in effect from now on.
+bool Want(fuse_conn_info* connection, unsigned capability, bool wanted) {
 #if FUSE_USE_VERSION >= 317
-  if (wanted) {
-    fuse_set_feature_flag(connection, capability);
-  } else {
-    fuse_unset_feature_flag(connection, capability);
-  }
+  if (wanted) return fuse_set_feature_flag(connection, capability);
+  fuse_unset_feature_flag(connection, capability);
 #else
   if (wanted && (connection->capable & capability)) {
     connection->want |= capability;
-  } else {
-    connection->want &= ~capability;
+    return true;
   }
+  connection->want &= ~capability;
 #endif
+  return false;
 }
 
 }  // namespace
@@ -64,14 +64,21 @@ void FileSystem::OnInit(fuse_conn_info* connection) {
   Want(connection, FUSE_CAP_AUTO_INVAL_DATA, false);
   Want(connection, FUSE_CAP_CACHE_SYMLINKS, true);
   Want(connection, FUSE_CAP_WRITEBACK_CACHE, options_.writeback_cache);
+  // libfuse does not want it by itself, whatever its documentation says.
+  Want(connection, FUSE_CAP_PARALLEL_DIROPS, true);
   // A write is received into memory once and goes to every leg from there; a
   // pipe can be read once only.
   Want(connection, FUSE_CAP_SPLICE_READ, false);
   // The leg's file system applies the umask, or a default ACL instead of it.
   Want(connection, FUSE_CAP_DONT_MASK, true);
   Want(connection, FUSE_CAP_POSIX_ACL, options_.acls);
+  // Of direct writes the kernel always leaves this to us.
+  takes_set_id_ = options_.direct_io;
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
-  Want(connection, FUSE_CAP_HANDLE_KILLPRIV_V2, true);
+  // Spares a question about security.capability before each write.
+  if (Want(connection, FUSE_CAP_HANDLE_KILLPRIV_V2, true)) {
+    takes_set_id_ = true;
+  }
 #endif
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
   Want(connection, FUSE_CAP_DIRECT_IO_ALLOW_MMAP, options_.direct_io);
@@ -103,13 +110,20 @@ struct stat FileSystem::Show(struct stat st, NodeId id) const {
   return st;
 }
 
+double FileSystem::AttrTimeout(const struct stat& st) const {
+  // A write that takes its set-id bits is answered without attributes, and
+  // exec(2) believes the ones that are cached.
+  if (takes_set_id_ && HasSetId(st.st_mode)) return 0;
+  return absl::ToDoubleSeconds(options_.attr_timeout);
+}
+
 fuse_entry_param FileSystem::EntryFor(NodeId parent, absl::string_view name,
                                       const struct stat& st,
                                       int64_t created_ns) {
   fuse_entry_param entry = {};
   entry.ino = nodes_.Remember(parent, name, st, created_ns);
   entry.attr = Show(st, entry.ino);
-  entry.attr_timeout = absl::ToDoubleSeconds(options_.attr_timeout);
+  entry.attr_timeout = AttrTimeout(st);
   entry.entry_timeout = absl::ToDoubleSeconds(options_.entry_timeout);
   return entry;
 }

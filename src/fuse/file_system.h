@@ -8,6 +8,7 @@
 // has been answered, so nothing of it is touched after that.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <shared_mutex>
 #include <string>
@@ -44,9 +45,14 @@ class FileSystem {
   const FileSystemOptions& options() const { return options_; }
   const Clock& clock() const { return clock_; }
   void OnInit(fuse_conn_info* connection);
+  // Whether the kernel leaves it to us to take set-id bits from a file when
+  // somebody without CAP_FSETID changes its content.
+  bool takes_set_id() const { return takes_set_id_; }
 
   // Attributes as the kernel shall see them.
   struct stat Show(struct stat st, NodeId id) const;
+  // For how many seconds the kernel may believe them.
+  double AttrTimeout(const struct stat& st) const;
   // The answer to whoever made or looked up `name`; counts a lookup.
   fuse_entry_param EntryFor(NodeId parent, absl::string_view name,
                             const struct stat& st, int64_t created_ns);
@@ -57,6 +63,7 @@ class FileSystem {
   const std::function<void()> ready_;
   SystemClock clock_;
   InodeTable nodes_;
+  std::atomic<bool> takes_set_id_{false};
 };
 
 }  // namespace mirrorfs

@@ -13,6 +13,7 @@
 #include "fuse/file_system.h"
 #include "leg/caller.h"
 #include "leg/label.h"
+#include "leg/object.h"
 
 namespace mirrorfs {
 
@@ -55,6 +56,24 @@ inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
   std::optional<ObjectRef> ref = fs.nodes().Ref(id);
   if (!ref) return Errno(ESTALE);
   return *std::move(ref);
+}
+
+// True when it cannot be seen cheaply.
+inline bool MayHaveSetId(Mirror& mirror, const ObjectRef& object) {
+  const int fd = object.open == nullptr
+                     ? -1
+                     : object.open->read_fd(mirror.primary_slot());
+  const ErrnoOr<mode_t> mode = ModeOf(fd);
+  return !mode.ok() || HasSetId(*mode);
+}
+
+// Whether a change of the object's content by this request takes its set-id
+// bits. The kernel says in the request whether the caller lacks CAP_FSETID, but
+// libfuse does not pass that on; everybody but root is taken to lack it.
+inline bool TakesSetId(fuse_req_t request, const ObjectRef& object) {
+  FileSystem& fs = FsOf(request);
+  return fs.takes_set_id() && fuse_req_ctx(request)->uid != 0 &&
+         MayHaveSetId(fs.mirror(), object);
 }
 
 // What an open file's handle leads to. The node itself is what counts.

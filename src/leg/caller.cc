@@ -17,13 +17,14 @@ void SetFsIds(uid_t uid, gid_t gid) {
   syscall(SYS_setfsuid, uid);
 }
 
-// A change of the fsuid away from 0 takes the file capabilities out of the
-// effective set; they are put back from the permitted one.
-void RaiseCapabilities() {
+// Makes this thread's effective capabilities all that it is permitted, but for
+// those whose bits are in `without` (none is above 31).
+void RaiseCapabilities(uint32_t without = 0) {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2];
   if (syscall(SYS_capget, &header, data) != 0) return;
   for (__user_cap_data_struct& word : data) word.effective = word.permitted;
+  data[0].effective &= ~without;
   syscall(SYS_capset, &header, data);
 }
 
@@ -41,12 +42,21 @@ ActingAs::ActingAs(const Caller& caller) : caller_(caller) {
   umask(caller.umask);
   if (caller.uid == 0 && caller.gid == 0) return;
   SetFsIds(caller.uid, caller.gid);
+  // A change of the fsuid away from 0 has taken the file capabilities away.
   RaiseCapabilities();
 }
 
 ActingAs::~ActingAs() {
   if (caller_.uid != 0 || caller_.gid != 0) SetFsIds(0, 0);
   umask(0);
+}
+
+WithoutSetIdPrivilege::WithoutSetIdPrivilege(bool wanted) : wanted_(wanted) {
+  if (wanted_) RaiseCapabilities(1u << CAP_FSETID);
+}
+
+WithoutSetIdPrivilege::~WithoutSetIdPrivilege() {
+  if (wanted_) RaiseCapabilities();
 }
 
 }  // namespace mirrorfs

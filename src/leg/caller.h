@@ -32,4 +32,19 @@ class ActingAs {
   const Caller caller_;
 };
 
+// While it lives, if it is wanted, what this thread writes, truncates or
+// allocates loses its set-id bits by the leg's own rules, as it does when an
+// ordinary user changes it: CAP_FSETID is lowered. Four system calls, so it is
+// not for files without such bits.
+class WithoutSetIdPrivilege {
+ public:
+  explicit WithoutSetIdPrivilege(bool wanted);
+  ~WithoutSetIdPrivilege();
+  WithoutSetIdPrivilege(const WithoutSetIdPrivilege&) = delete;
+  WithoutSetIdPrivilege& operator=(const WithoutSetIdPrivilege&) = delete;
+
+ private:
+  const bool wanted_;
+};
+
 }  // namespace mirrorfs

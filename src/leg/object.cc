@@ -43,6 +43,14 @@ ErrnoOr<struct stat> StatObject(int fd) {
   return st;
 }
 
+ErrnoOr<mode_t> ModeOf(int fd) {
+  struct statx st;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_MODE, &st) != 0) {
+    return Errno::Last();
+  }
+  return mode_t{st.stx_mode};
+}
+
 Errno Chmod(int fd, mode_t mode) {
   return FromSyscall(chmod(ProcPath(fd).text, mode));
 }

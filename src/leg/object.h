@@ -17,6 +17,10 @@
 namespace mirrorfs {
 
 ErrnoOr<struct stat> StatObject(int fd);
+// Type and permissions only. Since Linux 6.13 whoever asks for an object's
+// times makes its next write pay for a finer time stamp; so a question that
+// comes with each write must not ask for them.
+ErrnoOr<mode_t> ModeOf(int fd);
 Errno Chmod(int fd, mode_t mode);
 // -1 leaves the owner or the group as it is.
 Errno Chown(int fd, uid_t uid, gid_t gid);
@@ -31,6 +35,14 @@ Errno RemoveXattr(int fd, const std::string& name);
 // thing a second time (XFS: trusted.SGI_ACL_*) are left out. Empty for a file
 // system without extended attributes.
 ErrnoOr<std::vector<std::string>> ListXattrs(int fd);
+
+// Whether it is a file that loses bits of its mode when an ordinary user
+// changes its content. Set-group-ID is one of them only where the group may
+// execute it.
+constexpr bool HasSetId(mode_t mode) {
+  constexpr mode_t kGroup = S_ISGID | S_IXGRP;
+  return S_ISREG(mode) && (mode & S_ISUID || (mode & kGroup) == kGroup);
+}
 
 constexpr bool SameTime(const timespec& a, const timespec& b) {
   return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;

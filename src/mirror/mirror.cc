@@ -166,6 +166,9 @@ ErrnoOr<struct statvfs> Mirror::Statvfs() {
 
 ErrnoOr<std::string> Mirror::GetXattr(const ObjectRef& object,
                                       const std::string& name) {
+  // Before each write the kernel asks for security.capability: no opening then.
+  const int open_fd = object.open ? object.open->read_fd(primary_) : -1;
+  if (open_fd >= 0) return mirrorfs::GetXattr(open_fd, name);
   const ErrnoOr<UniqueFd> fd = ObjectFd(primary(), object);
   if (!fd.ok()) return fd.error();
   return mirrorfs::GetXattr(fd->get(), name);
