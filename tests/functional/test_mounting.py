@@ -355,7 +355,8 @@ def test_dead_mount_is_cleared(unmounted):
     unmounted.kill9()
     with pytest.raises(OSError) as error:
         os.listdir(unmounted.mnt)
-    assert error.value.errno == 107  # ENOTCONN
+    # ENOTCONN; ECONNABORTED for what is under way while the daemon dies.
+    assert error.value.errno in (103, 107)
     mount8(unmounted)
     adopt_pid(unmounted)
     assert (unmounted.mnt / "f").read_text() == "x"
