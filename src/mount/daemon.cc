@@ -243,13 +243,16 @@ nlohmann::json Daemon::AnswerControl(const nlohmann::json& request) {
   if (command == "dirty") return OkAnswer(DescribeDirtyRegions(*mirror_));
   if (command == "set") {
     const absl::Status status =
-        SetOptions(request.value("options", nlohmann::json::object()));
+        SetOptions(request.value("options", nlohmann::json()));
     return status.ok() ? OkAnswer() : ErrorAnswer(status.message());
   }
   return ErrorAnswer(absl::StrCat("unknown command \"", command, "\""));
 }
 
 absl::Status Daemon::SetOptions(const nlohmann::json& options) {
+  if (!options.is_object()) {
+    return absl::InvalidArgumentError("set: \"options\" must be an object");
+  }
   for (const auto& [name, value] : options.items()) {
     if (name != "read-policy" || !value.is_string()) {
       return absl::InvalidArgumentError(

@@ -177,8 +177,10 @@ Errno Healer::HealLinks(Leg& leg, const std::string& path,
                         const struct stat& truth, bool* made) {
   const ErrnoOr<struct stat> copy = leg.Stat(path);
   nlink_t shared = copy.ok() ? 1 : 0;
-  for (const std::string& other :
-       links_->NamesOf(truth.st_ino, truth.st_nlink)) {
+  const std::optional<std::vector<std::string>> names =
+      links_->NamesOf(truth.st_ino, truth.st_nlink);
+  if (!names) return Errno(EAGAIN);
+  for (const std::string& other : *names) {
     if (other == path) continue;
     const ErrnoOr<struct stat> real = mirror_->primary().Stat(other);
     if (!real.ok() || real->st_ino != truth.st_ino) continue;

@@ -9,20 +9,24 @@ namespace mirrorfs {
 namespace {
 
 // A walk is no snapshot: a name that moves at the same time may be missed.
-constexpr int kWalksMax = 4;
+constexpr int kWalksMax = 2;
+constexpr int kIncompleteMax = 8;
 
 }  // namespace
 
-std::vector<std::string> LinkIndex::NamesOf(ino_t ino, nlink_t names) {
-  if (names < 2) return {};
+std::optional<std::vector<std::string>> LinkIndex::NamesOf(ino_t ino,
+                                                           nlink_t names) {
+  if (names < 2) return std::vector<std::string>();
   std::lock_guard lock(mutex_);
   std::vector<std::string> valid = Verified(ino);
-  // Fewer than it has: names were made or moved since the walk, or lie outside
-  // the leg, where no walk finds them.
   for (int walks = 0; valid.size() < names && walks < kWalksMax; ++walks) {
     Walk();
     valid = Verified(ino);
   }
+  if (valid.size() < names && ++incomplete_[ino] < kIncompleteMax) {
+    return std::nullopt;
+  }
+  incomplete_.erase(ino);
   return valid;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,10 @@ class LinkIndex {
   explicit LinkIndex(Mirror* mirror) : mirror_(mirror) {}
 
   // Paths that lead to the file with that inode number now, sorted. Walks
-  // again when it knows fewer than the file has.
-  std::vector<std::string> NamesOf(ino_t ino, nlink_t names);
+  // again when it knows fewer than the file has; nothing when that did not
+  // find them all, because names are moving: to be tried again later. In the
+  // end it takes what there is, because names may lie outside the leg.
+  std::optional<std::vector<std::string>> NamesOf(ino_t ino, nlink_t names);
 
  private:
   void Walk();
@@ -29,6 +32,7 @@ class LinkIndex {
   Mirror* const mirror_;
   std::mutex mutex_;
   absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
+  absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
 };
 
 }  // namespace mirrorfs

@@ -20,7 +20,7 @@ constexpr int kRetryMsMax = 10'000;
 }  // namespace
 
 Recovery::Recovery(Mirror* mirror, std::function<void()> settle)
-    : mirror_(mirror), settle_(std::move(settle)) {}
+    : mirror_(mirror), settle_(std::move(settle)), links_(mirror) {}
 
 Recovery::~Recovery() { Stop(); }
 
@@ -53,7 +53,6 @@ void Recovery::Run() {
       wake_ = false;
     }
     failures_ = 0;
-    links_ = std::make_unique<LinkIndex>(mirror_);
     while (!stopping_ && failures_ == 0 && HealBatch()) {
     }
     if (stopping_) return;
@@ -91,7 +90,7 @@ bool Recovery::HealBatch() {
 void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
   std::atomic<size_t> next{0};
   const auto work = [&] {
-    Healer healer(mirror_, links_.get(), &progress_, &stopping_);
+    Healer healer(mirror_, &links_, &progress_, &stopping_);
     for (size_t i; (i = next++) < batch.size();) {
       if (stopping_) {
         mirror_->log().ReleaseResyncWork(batch[i].key);

@@ -54,7 +54,7 @@ class Recovery {
   Mirror* const mirror_;
   const std::function<void()> settle_;
   HealProgress progress_;
-  std::unique_ptr<LinkIndex> links_;  // of this drain of the log
+  LinkIndex links_;
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> failures_{0};  // of the batch in work
 

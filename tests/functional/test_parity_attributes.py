@@ -17,6 +17,12 @@ from support.syscalls import fchmodat_nofollow
 SECOND = 10**9
 
 
+def listed_xattrs(name):
+    """XFS shows its ACLs a second time; the mirror shows them once."""
+    return [one for one in os.listxattr(name)
+            if not one.startswith("trusted.SGI_ACL_")]
+
+
 # ---- modes
 
 @case
@@ -496,7 +502,7 @@ def acl_as_xattr(p):
     p(os.setxattr, "f", ACL_DEFAULT, FULL)
     p(os.setxattr, "d", ACL_DEFAULT, FULL)
     p(os.setxattr, "d", ACL_ACCESS, FULL)
-    p(os.listxattr, "d")
+    p(listed_xattrs, "d")
     p(os.chmod, "f", 0o640)
     p.see("chmod sets the mask", show_acl(os.getxattr("f", ACL_ACCESS)))
     p(os.chmod, "f", 0o777)
@@ -504,7 +510,7 @@ def acl_as_xattr(p):
     # One that says no more than a mode becomes a mode.
     p(os.setxattr, "f", ACL_ACCESS, acl("u:6", "g:4", "o:0"))
     p(os.stat, "f")
-    p(os.listxattr, "f")
+    p(listed_xattrs, "f")
     p(os.getxattr, "f", ACL_ACCESS)
     for bad in (b"", b"x", acl("u:7"), acl("u:7", "g:7"), FULL[:-3],
                 acl("u:7", f"U{OTHER}:6", "g:5", "o:0"),
@@ -513,7 +519,7 @@ def acl_as_xattr(p):
     p(os.removexattr, "d", ACL_DEFAULT)
     p(os.removexattr, "d", ACL_ACCESS)
     p(os.stat, "d")
-    p(os.listxattr, "d")
+    p(listed_xattrs, "d")
     p(os.removexattr, "f", ACL_ACCESS)
     with p.stamps("f"):
         p(os.setxattr, "f", ACL_ACCESS, FULL)
