@@ -10,7 +10,7 @@ namespace {
 
 // A walk is no snapshot: a name that moves at the same time may be missed.
 constexpr int kWalksMax = 2;
-constexpr int kIncompleteMax = 8;
+constexpr int kIncompleteMax = 4;
 
 }  // namespace
 

@@ -11,9 +11,9 @@ namespace mirrorfs {
 namespace {
 
 constexpr size_t kBatchMax = 1024;
-// Several regions at once keep both disks busy; more than a few only make the
-// application wait for them.
-constexpr size_t kWorkers = 2;
+// One: two that heal different names of one file at the same time would each
+// make a file of their own of it.
+constexpr size_t kWorkers = 1;
 constexpr int kRetryMsMin = 200;
 constexpr int kRetryMsMax = 10'000;
 
