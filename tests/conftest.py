@@ -7,6 +7,9 @@ Environment:
   MIRRORFS_TEST_KEEP=1    leave the directories of failed tests
   MIRRORFS_TEST_NATIVE=1  run parity tests against a plain directory: a check
                           of the tests themselves, needs no binaries
+  MIRRORFS_TEST_LEG_FS    file systems of the parity tests' legs
+                          (ext4,xfs,btrfs,tmpfs)
+  MIRRORFS_TEST_OPTIONS   mount options for every mirror, blanks between them
   MIRRORFS_TEST_SLOWNESS  factor on every timeout (sanitizer builds)
   MIRRORFS_SEED           seed of the random tests; they print theirs
 """

@@ -258,6 +258,21 @@ def test_foreground_flag_before_the_legs(unmounted):
     unmounted.umount()
 
 
+def test_the_callers_limits_are_not_the_daemons(unmounted):
+    """A limit on the size of files or on descriptors in the shell that
+    mounted must not end up as EFBIG or EMFILE in everybody's writes."""
+    run("prlimit", "--fsize=1000000", "--nofile=256:4096", HELPER,
+        unmounted.spec(), unmounted.mnt, "-o", "log=disk", env=unmounted.env)
+    adopt_pid(unmounted)
+    (unmounted.mnt / "f").write_bytes(os.urandom(3 << 20))
+    handles = []
+    for n in range(600):
+        handles.append(open(unmounted.mnt / f"f{n}", "wb"))
+    for handle in handles:
+        handle.close()
+    unmounted.settle_and_compare()
+
+
 def test_help_and_version(unmounted):
     text = run(HELPER, "--help").stdout
     for word in ("log=", "log-dir=", "region-size=", "name=", "min-legs=",

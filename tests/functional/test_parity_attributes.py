@@ -703,6 +703,7 @@ def stat_of_an_open_file_is_stat_of_its_name(p):
     p.see("not the directory", stat.S_ISREG(a.st_mode))
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize("function, identity", cases_of(globals()),
                          ids=case_id)
 def test_attributes(parity, function, identity):

@@ -826,6 +826,7 @@ def sync_of_an_unlinked_file(p):
     p(os.pread, fd, 10, 65530)
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize("function, identity", cases_of(globals()),
                          ids=case_id)
 def test_data(parity, function, identity):

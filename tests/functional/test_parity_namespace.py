@@ -826,6 +826,7 @@ def busy_program_text(p):
     p.listing()
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize("function, identity", cases_of(globals()),
                          ids=case_id)
 def test_namespace(parity, function, identity):

@@ -19,6 +19,9 @@ CLI = BUILD / "src/cli/mirrorfs"
 # Sanitizer builds are several times slower.
 SLOWNESS = float(os.environ.get("MIRRORFS_TEST_SLOWNESS", "1"))
 
+# For a run of the tests in another mode, such as cache=writeback.
+EXTRA_OPTIONS = os.environ.get("MIRRORFS_TEST_OPTIONS", "").split()
+
 # Words that a daemon in good order never says. A test that provokes one
 # declares it with Mirror.expect_diagnostics().
 SUSPICIOUS = re.compile(
@@ -129,7 +132,7 @@ class Mirror:
         self.base = Path(base)
         self.name = name
         self.log = log
-        self.options = list(options)
+        self.options = [*EXTRA_OPTIONS, *options]
         if isinstance(legs, int):
             legs = [self.base / chr(ord("a") + i) for i in range(legs)]
         self.legs = [Path(leg) for leg in legs]
