@@ -293,8 +293,6 @@ class Mirror:
             except ProcessLookupError:
                 pass
             self.wait_daemon_end()
-        if os.environ.get("H3_CLEAR"):  # H3
-            subprocess.run(["umount", "-l", str(self.mnt)])  # H3
 
     def remount(self, *options, **keywords):
         """After kill9: the helper has to clear the dead mount by itself."""
