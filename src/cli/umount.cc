@@ -65,6 +65,20 @@ absl::Status Unmount(const std::string& mount_point) {
   return ToStatus(error, mount_point);
 }
 
+// More mounts of the same file system (bind mounts): its daemon lives as long
+// as any. To be asked before it is unmounted; the device's number can be
+// another file system's right after it.
+std::vector<MountEntry> OtherMounts(const std::vector<MountEntry>& table,
+                                    const MountEntry& entry) {
+  std::vector<MountEntry> others;
+  for (const MountEntry& other : table) {
+    if (&other != &entry && other.device == entry.device) {
+      others.push_back(other);
+    }
+  }
+  return others;
+}
+
 // Takes a mirror's mount away, if it is there: somebody may have unmounted
 // already and the daemon is about to end.
 absl::Status UnmountIfMounted(const std::string& mount_point) {
@@ -75,18 +89,12 @@ absl::Status UnmountIfMounted(const std::string& mount_point) {
     return absl::FailedPreconditionError(
         absl::StrCat(mount_point, ": a ", entry->type, " is mounted over it"));
   }
-  const std::string device = entry->device;
+  const std::vector<MountEntry> others = OtherMounts(table, *entry);
   const absl::Status status = Unmount(mount_point);
-  if (!status.ok()) return status;
-  // A daemon lives as long as any mount of its file system.
-  for (const MountEntry& other : ReadMountTable()) {
-    if (other.device == device && IsMirrorMount(other)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("unmounted from ", mount_point, " but still mounted at ",
-                       other.mount_point, "; the daemon goes on"));
-    }
-  }
-  return absl::OkStatus();
+  if (!status.ok() || others.empty()) return status;
+  return absl::FailedPreconditionError(
+      absl::StrCat("unmounted from ", mount_point, " but still mounted at ",
+                   others.front().mount_point, "; the daemon goes on"));
 }
 
 int Done(const UmountArgs& args, const std::string& mount_point,

@@ -38,17 +38,32 @@ absl::Duration TickPeriod() {
   return ms > 0 ? absl::Milliseconds(ms) : kTick;
 }
 
+// The limits of the shell that mounts are not meant for everybody's files.
+void RaiseLimits() {
+  const rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+  const bool lifted = setrlimit(RLIMIT_FSIZE, &unlimited) == 0;
+  for (const auto resource : {RLIMIT_NOFILE, RLIMIT_FSIZE}) {
+    rlimit limit;
+    if (getrlimit(resource, &limit) != 0) continue;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(resource, &limit);
+    if (resource == RLIMIT_FSIZE && !lifted &&
+        limit.rlim_max != RLIM_INFINITY) {
+      spdlog::warn(
+          "files are limited to {} bytes: the limit of whoever "
+          "mounted cannot be lifted without CAP_SYS_RESOURCE",
+          limit.rlim_max);
+    }
+  }
+}
+
 void PrepareProcess() {
   umask(0);
   // A leg's write may exceed our own limit of file size, and a client of the
   // control socket may go: both are errors, not deaths.
   signal(SIGXFSZ, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
-  rlimit files;
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-  }
+  RaiseLimits();
 }
 
 absl::Status CheckAgainstLabel(const Assembly& assembly,
