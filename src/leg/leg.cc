@@ -10,9 +10,11 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "leg/label.h"
+#include "leg/walk.h"
 #include "region/region_key.h"
 
 namespace mirrorfs {
@@ -22,6 +24,8 @@ constexpr size_t kDirsCachedMax = 256;
 // openat2 may answer EAGAIN when a rename elsewhere raced with "..", which
 // RESOLVE_BENEATH has to watch; it is to be tried again.
 constexpr int kResolveTriesMax = 64;
+
+constexpr char kTemporaryPrefix[] = "new.";
 
 ErrnoOr<UniqueFd> ResolveOnce(int dir_fd, const std::string& path, int flags,
                               mode_t mode) {
@@ -94,6 +98,20 @@ bool Leg::HasAcls() const {
 void Leg::NamesReplaced() {
   replaced_epoch_.fetch_add(1);
   ForgetDirs();
+}
+
+std::string Leg::NewTemporaryPath() {
+  return absl::StrCat(kPrivateDir, "/", kTemporaryPrefix, temporaries_++);
+}
+
+void Leg::RemoveTemporaries() const {
+  const auto names = ListNames(*this, kPrivateDir);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    if (!absl::StartsWith(name, kTemporaryPrefix)) continue;
+    const std::string path = JoinPath(kPrivateDir, name);
+    if (Unlink(path) == Errno(EISDIR)) (void)Rmdir(path);
+  }
 }
 
 ErrnoOr<DirRef> Leg::Dir(absl::string_view path) const {

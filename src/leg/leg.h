@@ -83,6 +83,12 @@ class Leg {
   // descriptor opened before may be of a file that no name leads to any more.
   uint64_t replaced_epoch() const { return replaced_epoch_.load(); }
   void NamesReplaced();
+  // A name in the private directory that nobody else uses, for what is made
+  // before it is renamed to its place.
+  std::string NewTemporaryPath();
+  // Takes away what an earlier recovery left there when it was killed. Another
+  // name of a file would make it look as if it had more names than it has.
+  void RemoveTemporaries() const;
   // A directory moved or went: cached descriptors may be found by a path that
   // means something else now.
   void ForgetDirs() const { dirs_->Clear(); }
@@ -98,6 +104,7 @@ class Leg {
   std::string name_;
   std::string uuid_;
   std::atomic<uint64_t> replaced_epoch_{0};
+  std::atomic<uint64_t> temporaries_{0};
   std::unique_ptr<DirCache> dirs_;
 };
 

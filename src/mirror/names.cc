@@ -113,6 +113,15 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
   RegionGate::Request request;
   request.marks.push_back(
       EntriesMark(ParentPath(path), CoverSince(object.created_ns)));
+  // A leg on which the name to start from may be another file's, or is just
+  // being made right, must not be given a second name for that.
+  request.linked = object.linked;
+  if (object.named) {
+    request.covered.push_back(
+        {RegionKey::Entries(std::string(ParentPath(object.path))),
+         DownRecord()});
+    request.covered.push_back(AttributesMark(object));
+  }
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {

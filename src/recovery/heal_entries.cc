@@ -34,10 +34,8 @@ bool SameAttributes(const struct stat& a, const struct stat& b) {
          (!sized || a.st_size == b.st_size);
 }
 
-// A name in the leg's private directory that nobody else uses now.
-std::string TemporaryPath(const Leg& leg) {
-  static std::atomic<uint64_t> count{0};
-  return absl::StrCat(kPrivateDir, "/new.", leg.slot(), ".", count++);
+bool IsOneOfSeveral(const ErrnoOr<struct stat>& st) {
+  return st.ok() && !S_ISDIR(st->st_mode) && st->st_nlink > 1;
 }
 
 }  // namespace
@@ -86,6 +84,12 @@ Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
     if (!error.ok()) return error;
   }
   std::sort(wanted->begin(), wanted->end());
+  // Files with several names last: which of the others can be followed depends
+  // on the directories that lie in this one.
+  std::stable_partition(wanted->begin(), wanted->end(),
+                        [&](const std::string& name) {
+                          return !HasOtherNames(leg, JoinPath(dir, name));
+                        });
   names_healed_.clear();
   for (const std::string& name : *wanted) {
     const std::string path = JoinPath(dir, name);
@@ -124,14 +128,10 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
   const bool whole =
       work.record.deep || ToNs(truth->st_ctim) >= work.record.since_ns;
   bool made = false;
-  if (!S_ISDIR(truth->st_mode) &&
-      (truth->st_nlink > 1 || (copy.ok() && copy->st_nlink > 1))) {
-    const bool links_differ = !copy.ok() || copy->st_nlink != truth->st_nlink;
-    if (whole || links_differ) {
-      const Errno error = HealLinks(leg, path, *truth, &made);
-      if (!error.ok()) return error;
-      copy = leg.Stat(path);
-    }
+  if (IsOneOfSeveral(truth) || IsOneOfSeveral(copy)) {
+    const Errno error = HealLinks(work, leg, path, *truth, &made);
+    if (!error.ok()) return error;
+    copy = leg.Stat(path);
   }
   if (!copy.ok()) {
     if (!IsGone(copy.error())) return copy.error();
@@ -163,42 +163,80 @@ Errno Healer::MakeAnew(Leg& leg, const std::string& path,
 // A new object takes the place of whatever has the name on the leg.
 Errno Healer::ReplaceByNew(Leg& leg, const std::string& path,
                            const struct stat& truth) {
-  const std::string temporary = TemporaryPath(leg);
-  (void)leg.Unlink(temporary);  // of a recovery that did not end
+  const std::string temporary = leg.NewTemporaryPath();
   Errno error = MakeAnew(leg, path, truth, temporary);
   if (error.ok()) error = leg.Rename(temporary, path, 0);
   leg.NamesReplaced();
   return error;
 }
 
+// Whether the file at `path` has more names, here or there.
+bool Healer::HasOtherNames(const Leg& leg, const std::string& path) const {
+  return IsOneOfSeveral(mirror_->primary().Stat(path)) ||
+         IsOneOfSeveral(leg.Stat(path));
+}
+
+// Whether what `path` leads to on the leg is what it shall lead to: no
+// directory on the way lacks names, but for the one in work, of which the name
+// on the way is right already.
+bool Healer::IsSettled(const DirtyLog::Work& work, const Leg& leg,
+                       const std::string& path) {
+  for (absl::string_view at = path; !at.empty(); at = ParentPath(at)) {
+    const std::string dir(ParentPath(at));
+    if (dir == work.key.path) {
+      if (!names_healed_.contains(at)) return false;
+      continue;
+    }
+    const auto record = mirror_->log().Find(RegionKey::Entries(dir));
+    if (record && record->missing.has(leg.slot())) return false;
+  }
+  return true;
+}
+
+// Makes `path` on the leg another name of what `other` leads to there, if that
+// is the primary's file, held off from changes meanwhile. Nothing happens when
+// it is not.
+Errno Healer::Follow(const DirtyLog::Work& work, Leg& leg,
+                     const std::string& path, const std::string& other,
+                     const struct stat& truth, bool* followed) {
+  const RegionKey dir = RegionKey::Entries(std::string(ParentPath(other)));
+  std::vector<RegionKey> held;
+  if (dir != work.key) held.push_back(dir);
+  mirror_->gate().StartRecovery(held);
+  const ErrnoOr<struct stat> real = mirror_->primary().Stat(other);
+  const ErrnoOr<struct stat> there = leg.Stat(other);
+  const ErrnoOr<struct stat> copy = leg.Stat(path);
+  Errno error;
+  *followed = real.ok() && real->st_ino == truth.st_ino && there.ok() &&
+              SameKind(truth, *there) && IsSettled(work, leg, other);
+  if (*followed && !(copy.ok() && copy->st_ino == there->st_ino)) {
+    const std::string temporary = leg.NewTemporaryPath();
+    error = leg.Link(other, temporary);
+    if (error.ok()) error = leg.Rename(temporary, path, 0);
+    leg.NamesReplaced();
+  }
+  mirror_->gate().FinishRecovery(held);
+  return error;
+}
+
 // Sees to it that `path` on the leg is a name of the file that the primary's
 // other names of it lead to, and of no other. `made`: it is a new, empty one.
-Errno Healer::HealLinks(Leg& leg, const std::string& path,
-                        const struct stat& truth, bool* made) {
-  const ErrnoOr<struct stat> copy = leg.Stat(path);
-  nlink_t shared = copy.ok() ? 1 : 0;
+Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
+                        const std::string& path, const struct stat& truth,
+                        bool* made) {
   const std::optional<std::vector<std::string>> names =
       links_->NamesOf(truth.st_ino, truth.st_nlink);
   if (!names) return Errno(EAGAIN);
+  const ErrnoOr<struct stat> copy = leg.Stat(path);
+  nlink_t shared = copy.ok() ? 1 : 0;
   for (const std::string& other : *names) {
     if (other == path) continue;
-    const ErrnoOr<struct stat> real = mirror_->primary().Stat(other);
-    if (!real.ok() || real->st_ino != truth.st_ino) continue;
     const ErrnoOr<struct stat> there = leg.Stat(other);
-    if (!there.ok() || !SameKind(truth, *there)) continue;
-    const bool same = copy.ok() && there->st_ino == copy->st_ino;
-    shared += same;
-    const RegionKey dir = RegionKey::Entries(std::string(ParentPath(other)));
-    const bool settled = names_healed_.contains(other) ||
-                         !mirror_->log().Lacking(dir).has(leg.slot());
-    if (!settled) continue;
-    if (same) return kOk;
-    const std::string temporary = TemporaryPath(leg);
-    (void)leg.Unlink(temporary);
-    Errno error = leg.Link(other, temporary);
-    if (error.ok()) error = leg.Rename(temporary, path, 0);
-    leg.NamesReplaced();
-    return error;
+    shared += there.ok() && copy.ok() && there->st_ino == copy->st_ino;
+    if (!IsSettled(work, leg, other)) continue;
+    bool followed = false;
+    const Errno error = Follow(work, leg, path, other, truth, &followed);
+    if (followed || !error.ok()) return error;
   }
   // None to follow: this one is what the others will follow. It may be written
   // if no name that the primary's file does not have leads to it.

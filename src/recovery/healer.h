@@ -60,8 +60,14 @@ class Healer {
   bool HealEntries(const DirtyLog::Work& work, LegSet targets);
   Errno HealNames(const DirtyLog::Work& work, Leg& leg);
   Errno HealName(const DirtyLog::Work& work, Leg& leg, const std::string& path);
-  Errno HealLinks(Leg& leg, const std::string& path, const struct stat& truth,
-                  bool* made);
+  bool HasOtherNames(const Leg& leg, const std::string& path) const;
+  bool IsSettled(const DirtyLog::Work& work, const Leg& leg,
+                 const std::string& path);
+  Errno Follow(const DirtyLog::Work& work, Leg& leg, const std::string& path,
+               const std::string& other, const struct stat& truth,
+               bool* followed);
+  Errno HealLinks(const DirtyLog::Work& work, Leg& leg, const std::string& path,
+                  const struct stat& truth, bool* made);
   Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,
                  const std::string& at);
   Errno ReplaceByNew(Leg& leg, const std::string& path,

@@ -45,6 +45,8 @@ void Recovery::Wake() {
 
 void Recovery::Run() {
   pthread_setname_np(pthread_self(), "recovery");
+  mirror_->present().ForEach(
+      [this](LegSlot slot) { mirror_->legs()[slot]->RemoveTemporaries(); });
   int retry_ms = kRetryMsMin;
   while (!stopping_) {
     {

@@ -287,3 +287,31 @@ def test_killed_at_a_named_point(crashing, point, seed):
         mirror.mount()
     assert reached, "never reached"
     mirror.settle_and_compare()
+
+
+@pytest.mark.timeout_s(60)
+@pytest.mark.parametrize("change", ["link", "rename"])
+def test_a_new_name_in_flight_of_a_file_with_names_below(mirrors, change):
+    """The new name is in a directory, an old one in a subdirectory to which
+    nothing happened: on the leg that has not got the new one yet, that must
+    become a name of the same file, and no file of its own."""
+    mirror = mirrors()
+    mirror.create()
+    mirror.mount()
+    d = mirror.mnt / "d"
+    (d / "sub").mkdir(parents=True)
+    (d / "sub/old").write_bytes(b"x" * 5000)
+    os.link(d / "sub/old", d / "old")
+    os.link(d / "old", d / "moves")
+    mirror.umount()  # all is clean now
+    mirror.mount(env={"MIRRORFS_KILL_AT": "primary-changed:1"})
+    with pytest.raises(OSError):
+        if change == "link":
+            os.link(d / "old", d / "new")
+        else:
+            os.rename(d / "moves", d / "new")
+    mirror.wait_daemon_end()
+    mirror.mount()
+    mirror.wait_sync()
+    assert os.stat(d / "new").st_ino == os.stat(d / "sub/old").st_ino
+    mirror.settle_and_compare()

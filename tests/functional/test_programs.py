@@ -191,6 +191,7 @@ def test_rsync_round_trip(mirror, base, needs):
         assert out.stdout == ""
     (source / "dir0/file0").write_text("changed")
     os.unlink(source / "dir1/file1")
+    time.sleep(1.1)  # as above
     run("rsync", "-aHAXS", "--delete", "--inplace", f"{source}/",
         f"{mirror.mnt}/")
     back = base / "back"
