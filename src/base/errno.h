@@ -57,6 +57,30 @@ class [[nodiscard]] ErrnoOr {
   Errno error_;
 };
 
+// Whether an error says that the leg is broken, gone or unwritable as a whole,
+// rather than something about the request. Our own shortages (EMFILE, ENOMEM)
+// and a leg's (ENOSPC) are none of it.
+constexpr bool IsLegFailure(Errno error) {
+  switch (error.value()) {
+    case EIO:
+    case ENODEV:
+    case ENXIO:
+    case EROFS:
+    case ESTALE:
+    case ENOTCONN:
+    case ECONNABORTED:
+    case ESHUTDOWN:
+    case EUCLEAN:
+    case EBADMSG:
+    case ENOMEDIUM:
+    case EREMOTEIO:
+    case ETIMEDOUT:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // "Input/output error" and the like, thread-safe.
 std::string ErrnoText(Errno error);
 

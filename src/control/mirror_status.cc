@@ -20,7 +20,7 @@ uint64_t DirtyBytes(Mirror& mirror, LegSet leg) {
     if (key.kind == RegionKind::kData && key.index != kSizeGuardIndex) {
       bytes += region_bytes;
     } else if (record.tail_from != kNoTail) {
-      const ErrnoOr<struct stat> st = mirror.primary().Stat(key.path);
+      const ErrnoOr<struct stat> st = mirror.StatPath(key.path);
       const uint64_t from = record.tail_from * region_bytes;
       if (st.ok() && static_cast<uint64_t>(st->st_size) > from) {
         bytes += st->st_size - from;
@@ -31,7 +31,18 @@ uint64_t DirtyBytes(Mirror& mirror, LegSet leg) {
 }
 
 const char* StateOf(Mirror& mirror, LegSlot slot, uint64_t regions) {
-  if (!mirror.present().has(slot)) return "missing";
+  switch (mirror.legs().state(slot)) {
+    case LegState::kMissing:
+      return "missing";
+    case LegState::kFailed:
+      return "failed";
+    case LegState::kOffline:
+      return "offline";
+    case LegState::kConflict:
+      return "conflict";
+    case LegState::kUp:
+      break;
+  }
   const bool member = mirror.membership().in_sync().has(slot);
   return member && regions == 0 ? "in-sync" : "resync";
 }
@@ -47,7 +58,10 @@ Json DescribeLeg(Mirror& mirror, const LabelMember& member,
                {"path", facts.leg_paths[slot]},
                {"state", StateOf(mirror, slot, count.regions)},
                {"primary", slot == mirror.primary_slot()},
-               {"errors", {{"read", 0}, {"write", 0}, {"checksum", 0}}},
+               {"errors",
+                {{"read", mirror.legs().errors(slot).read.load()},
+                 {"write", mirror.legs().errors(slot).write.load()},
+                 {"checksum", 0}}},
                {"dirty",
                 {{"bytes", bytes},
                  {"regions", count.regions},
@@ -60,20 +74,26 @@ Json DescribeLeg(Mirror& mirror, const LabelMember& member,
                  {"rate", 0},
                  {"eta_s", 0}}}};
   if (mirror.present().has(slot)) {
-    const ErrnoOr<struct statvfs> st = mirror.legs()[slot]->Statvfs();
+    const ErrnoOr<struct statvfs> st = mirror.leg(slot).Statvfs();
     if (st.ok()) json["free_bytes"] = st->f_bavail * st->f_frsize;
   }
   return json;
 }
 
 std::string MirrorState(const Json& legs) {
-  bool missing = false;
+  bool conflict = false;
+  bool down = false;
   bool resync = false;
   for (const Json& leg : legs) {
-    missing |= leg["state"] == "missing";
-    resync |= leg["state"] == "resync";
+    const bool resyncs = leg["state"] == "resync";
+    conflict |= leg["state"] == "conflict";
+    resync |= resyncs;
+    down |= !resyncs && leg["state"] != "in-sync";
   }
-  return missing ? "degraded" : resync ? "resyncing" : "healthy";
+  return conflict ? "conflict"
+         : down   ? "degraded"
+         : resync ? "resyncing"
+                  : "healthy";
 }
 
 Json DescribeLog(Mirror& mirror, const Label& label) {

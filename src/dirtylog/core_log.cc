@@ -65,6 +65,24 @@ void CoreLog::SuspectDirtyLocked(LegSet suspects) {
   }
 }
 
+void CoreLog::SuspectDirty(LegSet legs) {
+  Lock lock(mutex_);
+  SuspectDirtyLocked(legs);
+}
+
+void CoreLog::ForgetLegs(LegSet legs) {
+  Lock lock(mutex_);
+  std::vector<std::pair<std::string, RegionRecord>> changed;
+  table_.ForEach([&](const RecordTable::Entry& entry) {
+    if ((entry.record.missing & legs).empty()) return;
+    changed.emplace_back(entry.key, entry.record);
+    changed.back().second.missing -= legs;
+  });
+  for (const auto& [encoded, record] : changed) {
+    ReplaceLocked(*DecodeRegionKey(encoded), encoded, record);
+  }
+}
+
 absl::Status CoreLog::Presuspend() {
   Lock lock(mutex_);
   handing_out_ = false;
@@ -289,6 +307,43 @@ absl::Status CoreLog::FlushLazily() {
   WaitForWriter(lock);
   if (absl::Status usable = UsableLocked(); !usable.ok()) return usable;
   return WriteBatch(lock, Take::kClears);
+}
+
+void CoreLog::QueueAllLocked() {
+  table_.ForEach([&](RecordTable::Entry& entry) {
+    entry.change = ++last_change_;
+    queue_.insert(entry.key);
+  });
+}
+
+absl::Status CoreLog::MoveStore(
+    const std::string& dir, const std::string& log_uuid,
+    const std::function<absl::Status(const std::string& session)>& note) {
+  Lock lock(mutex_);
+  WaitForWriter(lock);
+  if (phase_ != Phase::kRunning) return UsableLocked();
+  writing_ = true;  // who flushes waits
+  lock.unlock();
+  const absl::StatusOr<std::string> session = Rebind(dir, log_uuid);
+  lock.lock();
+  QueueAllLocked();
+  const uint64_t covered = last_change_;
+  const std::vector<Change> batch = TakeBatchLocked(Take::kAll);
+  lock.unlock();
+  absl::Status status = session.status();
+  if (status.ok()) status = Store(batch, /*durable=*/true);
+  if (status.ok()) status = note(*session);
+  lock.lock();
+  writing_ = false;
+  failure_ = status;
+  if (status.ok()) durable_change_ = covered;
+  written_.notify_all();
+  return status;
+}
+
+absl::StatusOr<std::string> CoreLog::Rebind(const std::string& dir,
+                                            const std::string& log_uuid) {
+  return std::string();
 }
 
 absl::Status CoreLog::UsableLocked() const {

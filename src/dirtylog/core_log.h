@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/status/statusor.h"
 #include "dirtylog/dirty_log.h"
 #include "dirtylog/record_table.h"
 
@@ -53,6 +54,12 @@ class CoreLog : public DirtyLog {
   void ReleaseResyncWork(const RegionKey& key) override;
   void AdvanceTail(const RegionKey& key, uint64_t index) override;
   void AdvanceSince(const RegionKey& key, int64_t since_ns) override;
+  void SuspectDirty(LegSet legs) override;
+  void ForgetLegs(LegSet legs) override;
+  absl::Status MoveStore(
+      const std::string& dir, const std::string& log_uuid,
+      const std::function<absl::Status(const std::string& session)>& note)
+      override;
   SyncCount GetSyncCount(LegSet legs) override;
   std::string Status(StatusKind kind) override;
   bool IsRemoteRecovering(const RegionKey& key) override { return false; }
@@ -79,6 +86,9 @@ class CoreLog : public DirtyLog {
   // Writes the batch as one; when `durable`, it and all earlier ones are
   // durable on return.
   virtual absl::Status Store(const std::vector<Change>& batch, bool durable);
+  // Makes an empty store in `dir` and uses that from now on. Its session.
+  virtual absl::StatusOr<std::string> Rebind(const std::string& dir,
+                                             const std::string& log_uuid);
 
   // Health letter of dm's status line: A alive, D failed.
   char Health();
@@ -101,6 +111,7 @@ class CoreLog : public DirtyLog {
   void WaitForWriter(Lock& lock);
   std::vector<Change> TakeBatchLocked(Take take);
   absl::Status WriteBatch(Lock& lock, Take take);
+  void QueueAllLocked();
 
   const uint64_t region_bytes_;
 

@@ -22,7 +22,7 @@
 //   L9  Unknown is answered on the safe side: not clean, not in sync.
 //
 // Threads: every call from any thread. No call but Resume, Flush, FlushLazily,
-// Presuspend and Postsuspend blocks on I/O.
+// MoveStore, Presuspend and Postsuspend blocks on I/O.
 #pragma once
 
 #include <cstdint>
@@ -122,6 +122,20 @@ class DirtyLog {
   // Entries records only: what was created before `since_ns` is durable on
   // every leg. Ignored while a leg lacks the region.
   virtual void AdvanceSince(const RegionKey& key, int64_t since_ns) = 0;
+
+  // Every dirty region is missing on `legs` from now on: what was not known to
+  // be durable there is not trusted. Not durable until Flush.
+  virtual void SuspectDirty(LegSet legs) = 0;
+  // Nothing is missing on `legs` any more: they are no members.
+  virtual void ForgetLegs(LegSet legs) = 0;
+
+  // The store, for types that have one, is a new one in directory `dir` from
+  // now on and holds all that is known; a failure (L7) is over. `note` is told
+  // the new store's session and has to note it durably; until it has, no Flush
+  // succeeds. After an error the log stays failed.
+  virtual absl::Status MoveStore(
+      const std::string& dir, const std::string& log_uuid,
+      const std::function<absl::Status(const std::string& session)>& note) = 0;
 
   virtual SyncCount GetSyncCount(LegSet legs) = 0;
   // dm's status lines: "1 core", "3 disk LOCATION A|D|F".

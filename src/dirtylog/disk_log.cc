@@ -276,17 +276,22 @@ absl::Status DiskLog::Db::Write(rocksdb::WriteBatch& batch, bool durable) {
 DiskLog::DiskLog(const DiskLogOptions& options, std::unique_ptr<Db> db,
                  std::string session)
     : CoreLog(options.region_bytes),
-      dir_(options.dir),
+      options_(options),
       session_(std::move(session)),
       db_(std::move(db)) {}
 
 DiskLog::~DiskLog() = default;
 
 std::string DiskLog::Status(StatusKind kind) {
-  if (kind == StatusKind::kTable) {
-    return absl::StrCat("disk 2 ", dir_, " ", GetRegionSize());
+  std::string dir;
+  {
+    std::lock_guard lock(place_mutex_);
+    dir = options_.dir;
   }
-  return absl::StrCat("3 disk ", dir_, " ", std::string(1, Health()));
+  if (kind == StatusKind::kTable) {
+    return absl::StrCat("disk 2 ", dir, " ", GetRegionSize());
+  }
+  return absl::StrCat("3 disk ", dir, " ", std::string(1, Health()));
 }
 
 absl::Status DiskLog::Load(std::vector<Loaded>& loaded) {
@@ -305,6 +310,24 @@ absl::Status DiskLog::Store(const std::vector<Change>& batch, bool durable) {
     }
   }
   return db_->Write(writes, durable);
+}
+
+absl::StatusOr<std::string> DiskLog::Rebind(const std::string& dir,
+                                            const std::string& log_uuid) {
+  DiskLogOptions options = options_;
+  options.dir = dir;
+  options.log_uuid = log_uuid;
+  options.expected_session.clear();
+  absl::StatusOr<std::unique_ptr<Db>> db = Db::Create(options);
+  if (!db.ok()) return db.status();
+  const std::string session = NewUuid();
+  absl::Status status = (*db)->BeginSession(session, "");
+  if (!status.ok()) return status;
+  left_.push_back(std::move(db_));
+  db_ = *std::move(db);
+  std::lock_guard lock(place_mutex_);
+  options_ = options;
+  return session;
 }
 
 absl::StatusOr<std::unique_ptr<DiskLog>> OpenDiskLog(

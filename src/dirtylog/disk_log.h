@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,8 @@ class DiskLog final : public CoreLog {
  protected:
   absl::Status Load(std::vector<Loaded>& loaded) override;
   absl::Status Store(const std::vector<Change>& batch, bool durable) override;
+  absl::StatusOr<std::string> Rebind(const std::string& dir,
+                                     const std::string& log_uuid) override;
 
  private:
   friend absl::StatusOr<std::unique_ptr<DiskLog>> OpenDiskLog(
@@ -58,9 +61,12 @@ class DiskLog final : public CoreLog {
   DiskLog(const DiskLogOptions& options, std::unique_ptr<Db> db,
           std::string session);
 
-  const std::string dir_;
+  std::mutex place_mutex_;
+  DiskLogOptions options_;
   const std::string session_;
   std::unique_ptr<Db> db_;
+  // Stores it has left; closing one may take as long as its leg hangs.
+  std::vector<std::unique_ptr<Db>> left_;
 };
 
 // The log is durable in itself when this returns; Resume comes next.

@@ -85,10 +85,9 @@ void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
   const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  const Errno error =
-      AsksToTakeSetId(request, *object, valid)
-          ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
-          : SetAttributes(fs.mirror(), *object, *wanted, valid);
+  const Errno error = AsksToTakeSetId(request, *object, valid)
+                          ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
+                          : SetAttributes(fs.mirror(), *object, *wanted, valid);
   if (!error.ok()) return Answer(request, error);
   AnswerAttributes(request, id, *object);
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Handlers of operations on open directories. A stream's offsets are those of
-// the primary's file system, which knows how to keep them stable while names
-// come and go.
+// Handlers of operations on open directories. A stream is a list of the names
+// as they were when it was read from its beginning, so its offsets mean the
+// same whatever leg answers, and stay stable while names come and go.
 #include <dirent.h>
-#include <fcntl.h>
 
 #include <memory>
 
@@ -14,13 +13,7 @@ namespace mirrorfs {
 namespace {
 
 struct DirHandle {
-  DIR* stream = nullptr;
-  off_t next = 0;          // where the stream stands
-  dirent* held = nullptr;  // read, but it did not fit into the last answer
-
-  ~DirHandle() {
-    if (stream != nullptr) closedir(stream);
-  }
+  std::vector<DirEntry> entries;  // . and .. first
 };
 
 DirHandle& DirOf(const fuse_file_info* info) {
@@ -29,25 +22,22 @@ DirHandle& DirOf(const fuse_file_info* info) {
 
 void Opendir(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  auto handle = std::make_unique<DirHandle>();
   {
     const SharedNames names = HoldNames(fs);
-    const std::optional<std::string> path = fs.nodes().PathOf(id);
-    if (!path) return Answer(request, Errno(ENOENT));
-    ErrnoOr<UniqueFd> fd = fs.mirror().OpenDir(*path);
-    if (!fd.ok()) return Answer(request, fd.error());
-    handle->stream = fdopendir(fd->get());
-    if (handle->stream == nullptr) return Answer(request, Errno::Last());
-    fd->Release();
+    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    if (!object.ok()) return Answer(request, object.error());
+    if (!object->named) return Answer(request, Errno(ENOENT));
     // So that its attributes can be told when it has been removed.
     const std::shared_ptr<OpenFile> open =
         fs.nodes().Open(id, fs.nodes().NewOpenFile());
-    if (open && open->read_fd(fs.mirror().primary_slot()) < 0) {
-      open->SetReadFd(
-          fs.mirror().primary_slot(),
-          UniqueFd(fcntl(dirfd(handle->stream), F_DUPFD_CLOEXEC, 0)));
+    if (!open) return Answer(request, Errno(ESTALE));
+    const Errno error = fs.mirror().OpenForRead(*object, *open);
+    if (!error.ok()) {
+      fs.nodes().Close(id);
+      return Answer(request, error);
     }
   }
+  auto handle = std::make_unique<DirHandle>();
   info->fh = reinterpret_cast<uint64_t>(handle.get());
   if (fuse_reply_open(request, info) == 0) {
     handle.release();
@@ -62,60 +52,60 @@ void Releasedir(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
   Answer(request, kOk);
 }
 
-// The entry at which the stream stands, or null at its end and on errors.
-dirent* Next(DirHandle& dir) {
-  if (dir.held == nullptr) {
-    errno = 0;
-    dir.held = readdir(dir.stream);
-  }
-  return dir.held;
-}
-
 bool IsDots(absl::string_view name) { return name == "." || name == ".."; }
+
+// Reads the whole directory. One that has been removed is empty.
+Errno Load(FileSystem& fs, NodeId id, const std::optional<std::string>& path,
+           DirHandle& dir) {
+  dir.entries = {{".", 0, S_IFDIR}, {"..", 0, S_IFDIR}};
+  if (!path) return kOk;
+  ErrnoOr<std::vector<DirEntry>> names = fs.mirror().ListDir(*path);
+  if (!names.ok()) return names.error();
+  dir.entries.reserve(names->size() + 2);
+  std::move(names->begin(), names->end(), std::back_inserter(dir.entries));
+  return kOk;
+}
 
 // Adds one entry to the answer; 0 when it has no room for it.
 class Filler {
  public:
-  Filler(fuse_req_t request, NodeId dir_id, DirHandle& dir, bool plus)
+  Filler(fuse_req_t request, NodeId dir_id, std::optional<std::string> path,
+         bool plus)
       : request_(request),
         fs_(FsOf(request)),
         dir_id_(dir_id),
-        dir_(dir),
+        path_(std::move(path)),
         plus_(plus) {}
 
-  size_t Add(char* buffer, size_t room, const dirent& entry) {
-    if (IsPrivate(dir_id_, entry.d_name)) return kSkipped;
+  size_t Add(char* buffer, size_t room, const DirEntry& entry, off_t next) {
     struct stat st = {};
-    st.st_ino = entry.d_ino;
-    st.st_mode = static_cast<mode_t>(entry.d_type) << 12;
-    if (!plus_) {
-      const size_t size = fuse_add_direntry(request_, buffer, room,
-                                            entry.d_name, &st, entry.d_off);
-      return size > room ? 0 : size;
-    }
-    return AddPlus(buffer, room, entry, st);
+    st.st_ino = fs_.nodes().ShownIno(
+        IsDots(entry.name) ? dir_id_ : fs_.nodes().FindIno(entry.ino),
+        entry.ino);
+    st.st_mode = entry.type;
+    if (plus_) return AddPlus(buffer, room, entry, st, next);
+    const size_t size = fuse_add_direntry(request_, buffer, room,
+                                          entry.name.c_str(), &st, next);
+    return size > room ? 0 : size;
   }
 
-  static constexpr size_t kSkipped = SIZE_MAX;
-
  private:
-  size_t AddPlus(char* buffer, size_t room, const dirent& entry,
-                 const struct stat& brief) {
+  size_t AddPlus(char* buffer, size_t room, const DirEntry& entry,
+                 const struct stat& brief, off_t next) {
     fuse_entry_param shown = {};
     shown.attr = brief;
     bool counted = false;
-    if (!IsDots(entry.d_name)) {
-      struct stat st;
+    if (path_ && !IsDots(entry.name)) {
+      const ErrnoOr<struct stat> st =
+          fs_.mirror().StatPath(JoinPath(*path_, entry.name));
       // Without a node id the kernel looks it up, should anybody ask.
-      if (fstatat(dirfd(dir_.stream), entry.d_name, &st, AT_SYMLINK_NOFOLLOW) ==
-              0 &&
-          st.st_dev == fs_.mirror().primary().dev()) {
-        shown = fs_.EntryFor(dir_id_, entry.d_name, st, 0);
+      if (st.ok() && fs_.IdentityIsCurrent()) {
+        shown = fs_.EntryFor(dir_id_, entry.name, *st, 0);
         counted = true;
       }
     }
     const size_t size = fuse_add_direntry_plus(
-        request_, buffer, room, entry.d_name, &shown, entry.d_off);
+        request_, buffer, room, entry.name.c_str(), &shown, next);
     if (size <= room) return size;
     if (counted) fs_.nodes().Forget(shown.ino, 1);
     return 0;
@@ -124,32 +114,29 @@ class Filler {
   fuse_req_t request_;
   FileSystem& fs_;
   const NodeId dir_id_;
-  DirHandle& dir_;
+  const std::optional<std::string> path_;
   const bool plus_;
 };
 
 void ReadEntries(fuse_req_t request, NodeId id, size_t size, off_t offset,
                  fuse_file_info* info, bool plus) {
+  FileSystem& fs = FsOf(request);
   DirHandle& dir = DirOf(info);
-  if (offset != dir.next) {
-    seekdir(dir.stream, offset);
-    dir.next = offset;
-    dir.held = nullptr;
+  const SharedNames names = HoldNames(fs);
+  const std::optional<std::string> path = fs.nodes().PathOf(id);
+  if (offset == 0) {
+    if (const Errno error = Load(fs, id, path, dir); !error.ok()) {
+      return Answer(request, error);
+    }
   }
-  thread_local std::string buffer;
-  buffer.resize(size);
+  std::string buffer(size, '\0');
   size_t used = 0;
-  Filler filler(request, id, dir, plus);
-  const SharedNames names = HoldNames(FsOf(request));
-  while (const dirent* entry = Next(dir)) {
-    const size_t added = filler.Add(buffer.data() + used, size - used, *entry);
+  Filler filler(request, id, path, plus);
+  for (size_t at = offset; at < dir.entries.size(); ++at) {
+    const size_t added =
+        filler.Add(buffer.data() + used, size - used, dir.entries[at], at + 1);
     if (added == 0) break;
-    if (added != Filler::kSkipped) used += added;
-    dir.next = entry->d_off;
-    dir.held = nullptr;
-  }
-  if (used == 0 && dir.held == nullptr && errno != 0) {
-    return Answer(request, Errno::Last());
+    used += added;
   }
   fuse_reply_buf(request, buffer.data(), used);
 }

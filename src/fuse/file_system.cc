@@ -50,7 +50,7 @@ FileSystem::FileSystem(Mirror* mirror, FileSystemOptions options,
     : mirror_(mirror),
       options_(options),
       ready_(std::move(ready)),
-      nodes_(mirror->primary().root_ino(), mirror->legs().size()) {}
+      nodes_(mirror->primary().root_ino(), kLegsMax) {}
 
 const fuse_lowlevel_ops& FileSystem::Operations() {
   static const fuse_lowlevel_ops operations = MakeOperations();
@@ -94,6 +94,18 @@ void FileSystem::OnInit(fuse_conn_info* connection) {
   ready_();
 }
 
+void FileSystem::LearnIdentity() {
+  const std::unique_lock names(mirror_->names_lock());
+  while (!IdentityIsCurrent()) {
+    const uint64_t epoch = mirror_->legs().primary_epoch();
+    nodes_.Rekey([this](const std::string& path) {
+      const ErrnoOr<struct stat> st = mirror_->StatPath(path);
+      return st.ok() ? st->st_ino : ino_t{0};
+    });
+    identity_epoch_ = epoch;
+  }
+}
+
 void FileSystem::SettleOpenFiles() {
   for (const NodeId id : nodes_.OpenNodes()) {
     const SharedNames names = HoldNames(*this);
@@ -107,6 +119,7 @@ struct stat FileSystem::Show(struct stat st, NodeId id) const {
   // A directory's link count is that of its subdirectories, and find(1)
   // believes it; ours is not to be found.
   if (id == kRootNode && st.st_nlink > 2) --st.st_nlink;
+  st.st_ino = nodes_.ShownIno(id, st.st_ino);
   return st;
 }
 

@@ -49,6 +49,15 @@ class FileSystem {
   // somebody without CAP_FSETID changes its content.
   bool takes_set_id() const { return takes_set_id_; }
 
+  // Whether inode numbers of the primary mean what the nodes think: a new
+  // primary has others.
+  bool IdentityIsCurrent() const {
+    return identity_epoch_.load() == mirror_->legs().primary_epoch();
+  }
+  // Gives all nodes the numbers that the new primary has for them. The names
+  // lock must not be held.
+  void LearnIdentity();
+
   // Attributes as the kernel shall see them.
   struct stat Show(struct stat st, NodeId id) const;
   // For how many seconds the kernel may believe them.
@@ -63,6 +72,7 @@ class FileSystem {
   const std::function<void()> ready_;
   SystemClock clock_;
   InodeTable nodes_;
+  std::atomic<uint64_t> identity_epoch_{0};
   std::atomic<bool> takes_set_id_{false};
 };
 

@@ -63,7 +63,7 @@ ErrnoOr<struct stat> CreateOrFind(FileSystem& fs, const std::string& path,
   ErrnoOr<struct stat> st = fs.mirror().Create(path, 0, mode, caller, file);
   *made = st.ok();
   if (st.ok() || st.error() != Errno(EEXIST) || flags & O_EXCL) return st;
-  return fs.mirror().primary().Stat(path);
+  return fs.mirror().StatPath(path);
 }
 
 void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
@@ -72,7 +72,7 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
   const Caller caller = CallerOf(request);
   fuse_entry_param entry;
   {
-    const SharedNames names = HoldNames(fs);
+    SharedNames names = HoldNames(fs);
     const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
     if (!path.ok()) return Answer(request, path.error());
     std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
@@ -80,7 +80,10 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
     const ErrnoOr<struct stat> st =
         CreateOrFind(fs, *path, info->flags, mode, caller, *file, &made);
     if (!st.ok()) return Answer(request, st.error());
-    entry = fs.EntryFor(parent, name, *st, made ? caller.asked_ns : 0);
+    const ErrnoOr<fuse_entry_param> found =
+        EntryNow(fs, names, parent, name, *st, made ? caller.asked_ns : 0);
+    if (!found.ok()) return Answer(request, found.error());
+    entry = *found;
     file = fs.nodes().Open(entry.ino, file);
     const ErrnoOr<ObjectRef> object = ObjectOf(fs, entry.ino);
     const Errno error = !object.ok() ? object.error()
@@ -209,8 +212,12 @@ void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
 
 void Lseek(fuse_req_t request, fuse_ino_t id, off_t offset, int whence,
            fuse_file_info* info) {
+  FileSystem& fs = FsOf(request);
+  const SharedNames names = HoldNames(fs);
+  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  if (!object.ok()) return Answer(request, object.error());
   const ErrnoOr<off_t> at =
-      FsOf(request).mirror().Seek(*HandleOf(info).file, offset, whence);
+      fs.mirror().Seek(*object, *HandleOf(info).file, offset, whence);
   if (!at.ok()) return Answer(request, at.error());
   fuse_reply_lseek(request, *at);
 }

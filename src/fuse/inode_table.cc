@@ -7,11 +7,18 @@
 #include "region/region_key.h"
 
 namespace mirrorfs {
+namespace {
+
+// Where in an inode number stands how many primaries there were before.
+constexpr int kShownShift = 56;
+
+}  // namespace
 
 InodeTable::InodeTable(ino_t root_ino, size_t slots) : slots_(slots) {
   Node* root = new Node;
   root->id = kRootNode;
   root->ino = root_ino;
+  root->shown_ino = root_ino;
   root->lookups = 1;
   root->is_dir = true;
   by_id_.insert(root);
@@ -37,6 +44,7 @@ InodeTable::Node* InodeTable::NewNode(const struct stat& st,
   Node* node = new Node;
   node->id = next_id_++;
   node->ino = st.st_ino;
+  node->shown_ino = st.st_ino + (rekeyings_ << kShownShift);
   node->is_dir = S_ISDIR(st.st_mode);
   node->created_ns = created_ns;
   by_id_.insert(node);
@@ -194,6 +202,31 @@ std::optional<ObjectRef> InodeTable::Ref(NodeId id) const {
   ref.is_dir = node->is_dir;
   ref.linked = node->linked;
   return ref;
+}
+
+ino_t InodeTable::ShownIno(NodeId id, ino_t ino) const {
+  std::lock_guard lock(mutex_);
+  const Node* node = Get(id);
+  return node == nullptr ? ino + (rekeyings_ << kShownShift) : node->shown_ino;
+}
+
+void InodeTable::Rekey(
+    const std::function<ino_t(const std::string& path)>& ino_of) {
+  std::vector<std::pair<NodeId, std::string>> named;
+  {
+    std::lock_guard lock(mutex_);
+    ++rekeyings_;
+    for (Node* node : by_id_) {
+      if (node->ino == 0) continue;  // its last name is about to go
+      if (auto path = PathOfNode(node)) named.emplace_back(node->id, *path);
+    }
+    by_ino_.clear();
+    for (Node* node : by_id_) node->ino = 0;
+  }
+  for (const auto& [id, path] : named) {
+    const ino_t ino = ino_of(path);
+    if (ino != 0) Reattach(id, ino);
+  }
 }
 
 NodeId InodeTable::FindIno(ino_t ino) const {

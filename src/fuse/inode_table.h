@@ -56,6 +56,13 @@ class InodeTable {
   std::optional<ObjectRef> Ref(NodeId id) const;
   // The node with that inode number, or 0.
   NodeId FindIno(ino_t ino) const;
+  // The number that users see: what it was when the kernel first learned of
+  // the node, whatever leg is the primary now. `ino` for a node unknown.
+  ino_t ShownIno(NodeId id, ino_t ino) const;
+  // Another leg is the primary: `ino_of(path)` is the number it has for each
+  // node, 0 for none. Nodes made from now on show numbers that no other leg's
+  // can be mistaken for. No names may change meanwhile.
+  void Rekey(const std::function<ino_t(const std::string& path)>& ino_of);
 
   // --- names ---
   void AddName(NodeId id, NodeId parent, absl::string_view name);
@@ -92,7 +99,8 @@ class InodeTable {
   };
   struct Node {
     NodeId id = 0;
-    ino_t ino = 0;  // 0: detached
+    ino_t ino = 0;  // on the primary; 0: detached
+    ino_t shown_ino = 0;
     uint64_t lookups = 0;
     int64_t created_ns = 0;
     uint32_t children = 0;  // names whose parent this is
@@ -134,6 +142,7 @@ class InodeTable {
   absl::flat_hash_set<Node*, ByIno, ByIno> by_ino_;
   absl::flat_hash_set<Node*> open_;
   NodeId next_id_ = kRootNode + 1;
+  uint64_t rekeyings_ = 0;
   std::array<std::shared_mutex, kStripes> stripes_;
 };
 

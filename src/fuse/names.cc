@@ -11,25 +11,27 @@
 namespace mirrorfs {
 namespace {
 
-void AnswerEntry(fuse_req_t request, NodeId parent, const char* name,
-                 const struct stat& st, int64_t created_ns) {
+void AnswerEntry(fuse_req_t request, SharedNames& names, NodeId parent,
+                 const char* name, const struct stat& st, int64_t created_ns) {
   FileSystem& fs = FsOf(request);
-  const fuse_entry_param entry = fs.EntryFor(parent, name, st, created_ns);
-  const NodeId id = entry.ino;
+  const ErrnoOr<fuse_entry_param> entry =
+      EntryNow(fs, names, parent, name, st, created_ns);
+  if (!entry.ok()) return Answer(request, entry.error());
+  const NodeId id = entry->ino;
   // The kernel did not get it when the request was interrupted.
-  if (fuse_reply_entry(request, &entry) != 0) fs.nodes().Forget(id, 1);
+  if (fuse_reply_entry(request, &*entry) != 0) fs.nodes().Forget(id, 1);
 }
 
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
   Errno error(ENOENT);
   {
-    const SharedNames names = HoldNames(fs);
+    SharedNames names = HoldNames(fs);
     const std::optional<std::string> path = fs.nodes().PathOf(parent, name);
     if (!path) return Answer(request, Errno(ESTALE));
     if (!IsPrivate(parent, name)) {
-      const ErrnoOr<struct stat> st = fs.mirror().primary().Stat(*path);
-      if (st.ok()) return AnswerEntry(request, parent, name, *st, 0);
+      const ErrnoOr<struct stat> st = fs.mirror().StatPath(*path);
+      if (st.ok()) return AnswerEntry(request, names, parent, name, *st, 0);
       error = st.error();
     }
   }
@@ -58,12 +60,12 @@ void MakeObject(fuse_req_t request, NodeId parent, const char* name,
                 Make make) {
   FileSystem& fs = FsOf(request);
   const Caller caller = CallerOf(request);
-  const SharedNames names = HoldNames(fs);
+  SharedNames names = HoldNames(fs);
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
   const ErrnoOr<struct stat> st = make(fs.mirror(), *path, caller);
   if (!st.ok()) return Answer(request, st.error());
-  AnswerEntry(request, parent, name, *st, caller.asked_ns);
+  AnswerEntry(request, names, parent, name, *st, caller.asked_ns);
 }
 
 void Mkdir(fuse_req_t request, fuse_ino_t parent, const char* name,
@@ -93,28 +95,42 @@ void Symlink(fuse_req_t request, const char* target, fuse_ino_t parent,
 void Link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent,
           const char* name) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
-  const std::unique_lock stripe(fs.nodes().Stripe(id));
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
-  if (!object.ok()) return Answer(request, object.error());
-  const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
-  if (!path.ok()) return Answer(request, path.error());
-  const ErrnoOr<struct stat> st = fs.mirror().Link(*object, *path);
+  SharedNames names = HoldNames(fs);
+  ErrnoOr<struct stat> st = Errno(ESTALE);
+  {
+    const std::unique_lock stripe(fs.nodes().Stripe(id));
+    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    if (!object.ok()) return Answer(request, object.error());
+    const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
+    if (!path.ok()) return Answer(request, path.error());
+    st = fs.mirror().Link(*object, *path);
+    if (st.ok()) fs.nodes().AddName(id, parent, name);
+  }
   if (!st.ok()) return Answer(request, st.error());
-  AnswerEntry(request, parent, name, *st, 0);
+  AnswerEntry(request, names, parent, name, *st, 0);
+}
+
+// The last name of a node is about to go: what is open lives on, on every leg.
+void ReadyToLoseItsName(FileSystem& fs, NodeId id) {
+  const std::optional<ObjectRef> object = fs.nodes().Ref(id);
+  if (object && object->open && object->named && !object->is_dir) {
+    fs.mirror().OpenEverywhere(*object, *object->open);
+  }
+  fs.nodes().Detach(id);
 }
 
 void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
+  SharedNames names = HoldNames(fs);
+  const ErrnoOr<struct stat> st =
+      StatToIdentify(fs, names, [&] { return PathToChange(fs, parent, name); });
+  if (!st.ok()) return Answer(request, st.error());
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
-  const ErrnoOr<struct stat> st = fs.mirror().primary().Stat(*path);
-  if (!st.ok()) return Answer(request, st.error());
   const NodeId id = fs.nodes().FindIno(st->st_ino);
   const std::unique_lock stripe(fs.nodes().Stripe(id));
   const bool last = st->st_nlink <= 1;
-  if (last) fs.nodes().Detach(id);
+  if (last) ReadyToLoseItsName(fs, id);
   const Errno error =
       fs.mirror().Unlink(*path, last, fs.nodes().OtherPath(id, parent, name));
   if (error.ok()) {
@@ -127,11 +143,12 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
 
 void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
+  SharedNames names = HoldNames(fs);
+  const ErrnoOr<struct stat> st =
+      StatToIdentify(fs, names, [&] { return PathToChange(fs, parent, name); });
+  if (!st.ok()) return Answer(request, st.error());
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
-  const ErrnoOr<struct stat> st = fs.mirror().primary().Stat(*path);
-  if (!st.ok()) return Answer(request, st.error());
   const NodeId id = fs.nodes().FindIno(st->st_ino);
   fs.nodes().Detach(id);
   const Errno error = fs.mirror().Rmdir(*path);
@@ -153,11 +170,12 @@ struct RenameEnd {
 
   bool is_dir() const { return st.ok() && S_ISDIR(st->st_mode); }
 
+  // Stale when another leg has become the primary: to be done again.
   Errno Resolve(FileSystem& fs) {
     const ErrnoOr<std::string> found = PathToChange(fs, parent, name);
     if (!found.ok()) return found.error();
     path = *found;
-    st = fs.mirror().primary().Stat(path);
+    st = fs.mirror().StatPath(path);
     if (st.ok()) id = fs.nodes().FindIno(st->st_ino);
     return st.ok() || st.error() == Errno(ENOENT) ? kOk : st.error();
   }
@@ -183,11 +201,15 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
   if (object.ok()) moved.created_ns = object->created_ns;
   moved.path = from.path;
   moved.is_dir = from.is_dir() || to.is_dir();
-  if (last) nodes.Detach(to.id);
-  const bool lives_on = replaces && !last;
-  const Errno error = fs.mirror().Rename(
-      moved, to.path, flags, lives_on,
-      lives_on ? nodes.OtherPath(to.id, to.parent, to.name) : "");
+  if (last) ReadyToLoseItsName(fs, to.id);
+  const auto replaced = !replaces ? Mirror::Replaced::kNothing
+                        : last    ? Mirror::Replaced::kIsGone
+                                  : Mirror::Replaced::kLivesOn;
+  const Errno error =
+      fs.mirror().Rename(moved, to.path, flags, replaced,
+                         replaced == Mirror::Replaced::kLivesOn
+                             ? nodes.OtherPath(to.id, to.parent, to.name)
+                             : "");
   if (!error.ok()) {
     if (last) nodes.Reattach(to.id, to.st->st_ino);
     return error;
@@ -216,19 +238,25 @@ void Rename(fuse_req_t request, fuse_ino_t parent, const char* name,
     if (error.ok() && !from.st.ok()) error = from.st.error();
     return error;
   };
-  {
+  for (;;) {
     const SharedNames names = HoldNames(fs);
-    if (const Errno error = resolve(); !error.ok()) {
-      return Answer(request, error);
-    }
+    const Errno error = resolve();
+    if (!fs.IdentityIsCurrent()) continue;
+    if (!error.ok()) return Answer(request, error);
     const bool moves_dir = from.is_dir() || to.is_dir();
     if (!moves_dir) return Answer(request, RenameHeld(fs, from, to, flags));
+    break;
   }
-  const std::unique_lock names(fs.mirror().names_lock());
-  if (const Errno error = resolve(); !error.ok()) {
-    return Answer(request, error);
+  for (;;) {
+    std::unique_lock names(fs.mirror().names_lock());
+    const Errno error = resolve();
+    if (fs.IdentityIsCurrent()) {
+      if (!error.ok()) return Answer(request, error);
+      return Answer(request, RenameHeld(fs, from, to, flags));
+    }
+    names.unlock();
+    fs.LearnIdentity();
   }
-  Answer(request, RenameHeld(fs, from, to, flags));
 }
 
 void Readlink(fuse_req_t request, fuse_ino_t id) {

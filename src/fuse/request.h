@@ -34,7 +34,28 @@ inline Caller CallerOf(fuse_req_t request) {
 // Paths keep their meaning while it lives.
 using SharedNames = std::shared_lock<NamesLock>;
 inline SharedNames HoldNames(FileSystem& fs) {
-  return SharedNames(fs.mirror().names_lock());
+  for (;;) {
+    SharedNames names(fs.mirror().names_lock());
+    if (fs.IdentityIsCurrent()) return names;
+    names.unlock();
+    fs.LearnIdentity();
+  }
+}
+
+// Attributes of the object at `path(fs)`, by whose inode number a node may be
+// found: never those of a leg that has become the primary just now. `names` is
+// let go for a moment where that happens, so the path is asked for again.
+template <typename PathOf>
+ErrnoOr<struct stat> StatToIdentify(FileSystem& fs, SharedNames& names,
+                                    PathOf path_of) {
+  for (;;) {
+    const auto path = path_of();
+    if (!path.ok()) return path.error();
+    ErrnoOr<struct stat> st = fs.mirror().StatPath(*path);
+    if (fs.IdentityIsCurrent()) return st;
+    names.unlock();
+    names = HoldNames(fs);
+  }
 }
 
 // What is in it never shows in the mount.
@@ -52,6 +73,20 @@ inline ErrnoOr<std::string> PathToChange(FileSystem& fs, NodeId parent,
   return *std::move(path);
 }
 
+// The answer for what has just been made or found at `name`, with the
+// attributes `st`.
+inline ErrnoOr<fuse_entry_param> EntryNow(FileSystem& fs, SharedNames& names,
+                                          NodeId parent, const char* name,
+                                          struct stat st, int64_t created_ns) {
+  if (!fs.IdentityIsCurrent()) {
+    const ErrnoOr<struct stat> again = StatToIdentify(
+        fs, names, [&] { return PathToChange(fs, parent, name); });
+    if (!again.ok()) return again.error();
+    st = *again;
+  }
+  return fs.EntryFor(parent, name, st, created_ns);
+}
+
 inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
   std::optional<ObjectRef> ref = fs.nodes().Ref(id);
   if (!ref) return Errno(ESTALE);
@@ -60,9 +95,8 @@ inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
 
 // True when it cannot be seen cheaply.
 inline bool MayHaveSetId(Mirror& mirror, const ObjectRef& object) {
-  const int fd = object.open == nullptr
-                     ? -1
-                     : object.open->read_fd(mirror.primary_slot());
+  const int fd =
+      object.open == nullptr ? -1 : object.open->read_fd(mirror.primary_slot());
   const ErrnoOr<mode_t> mode = ModeOf(fd);
   return !mode.ok() || HasSetId(*mode);
 }

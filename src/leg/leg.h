@@ -83,6 +83,10 @@ class Leg {
   // descriptor opened before may be of a file that no name leads to any more.
   uint64_t replaced_epoch() const { return replaced_epoch_.load(); }
   void NamesReplaced();
+  // This is the same leg as `before`, opened anew.
+  void StartAfter(const Leg& before) {
+    replaced_epoch_ = before.replaced_epoch() + 1;
+  }
   // A name in the private directory that nobody else uses, for what is made
   // before it is renamed to its place.
   std::string NewTemporaryPath();

@@ -11,14 +11,14 @@
 
 namespace mirrorfs {
 
-ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
-                                            absl::string_view dir) {
+ErrnoOr<std::vector<DirEntry>> ListEntries(const Leg& leg,
+                                           absl::string_view dir) {
   ErrnoOr<UniqueFd> fd = leg.OpenObject(dir, O_RDONLY | O_DIRECTORY);
   if (!fd.ok()) return fd.error();
   const std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(fd->Release()),
                                                    &closedir);
   if (!stream) return Errno::Last();
-  std::vector<std::string> names;
+  std::vector<DirEntry> entries;
   for (;;) {
     errno = 0;
     const dirent* entry = readdir(stream.get());
@@ -26,9 +26,19 @@ ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
     const absl::string_view name = entry->d_name;
     if (name == "." || name == "..") continue;
     if (dir.empty() && name == kPrivateDir) continue;
-    names.emplace_back(name);
+    entries.push_back({std::string(name), entry->d_ino, DTTOIF(entry->d_type)});
   }
   if (errno != 0) return Errno::Last();
+  return entries;
+}
+
+ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
+                                            absl::string_view dir) {
+  ErrnoOr<std::vector<DirEntry>> entries = ListEntries(leg, dir);
+  if (!entries.ok()) return entries.error();
+  std::vector<std::string> names;
+  names.reserve(entries->size());
+  for (DirEntry& entry : *entries) names.push_back(std::move(entry.name));
   return names;
 }
 

@@ -18,7 +18,16 @@ void WalkLeg(const Leg& leg,
              const std::function<void(const std::string& path,
                                       const struct stat& st)>& visit);
 
-// Names in a directory of a leg, without . and .. and the private directory.
+struct DirEntry {
+  std::string name;
+  ino_t ino = 0;
+  mode_t type = 0;  // S_IFREG and the like; 0 when the file system does not say
+};
+
+// What is in a directory of a leg, without . and .. and the private directory.
+ErrnoOr<std::vector<DirEntry>> ListEntries(const Leg& leg,
+                                           absl::string_view dir);
+// The names only.
 ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
                                             absl::string_view dir);
 

@@ -37,37 +37,47 @@ Errno Mirror::SetTimes(const ObjectRef& object, timespec atime,
   timespec times[2] = {atime, mtime};
   // The primary's clock says what "now" is; the others get what it said.
   const auto resolve = [&times](int fd) {
+    const bool asked =
+        times[0].tv_nsec == UTIME_NOW || times[1].tv_nsec == UTIME_NOW;
+    if (!asked) return kOk;
     const ErrnoOr<struct stat> st = StatObject(fd);
     if (!st.ok()) return st.error();
     if (times[0].tv_nsec == UTIME_NOW) times[0] = st->st_atim;
     if (times[1].tv_nsec == UTIME_NOW) times[1] = st->st_mtim;
     return kOk;
   };
-  return OnObjectOfAllLegs(object, [&](Leg& leg, int fd) {
+  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
     const Errno error = mirrorfs::SetTimes(fd, times);
-    if (!error.ok() || leg.slot() != primary_) return error;
+    if (!error.ok()) return error;
     return resolve(fd);
   });
 }
 
 Errno Mirror::SetXattr(const ObjectRef& object, const std::string& name,
                        absl::string_view value, int flags) {
-  bool primary_done = false;
-  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
-    // Whether it may or must exist has been decided by the primary.
-    const Errno error =
-        mirrorfs::SetXattr(fd, name, value, primary_done ? 0 : flags);
-    primary_done = true;
-    return error;
-  });
+  bool decided = false;
+  const ErrnoOr<std::string> before = GetXattr(object, name);
+  return OnObjectOfAllLegs(
+      object,
+      [&](Leg&, int fd) {
+        // Whether it may or must exist has been decided by the primary.
+        const Errno error =
+            mirrorfs::SetXattr(fd, name, value, decided ? 0 : flags);
+        decided |= error.ok();
+        return error;
+      },
+      [&](Leg&, int fd) {
+        return before.ok() ? mirrorfs::SetXattr(fd, name, *before, 0)
+                           : mirrorfs::RemoveXattr(fd, name);
+      });
 }
 
 Errno Mirror::RemoveXattr(const ObjectRef& object, const std::string& name) {
-  bool primary_done = false;
+  bool decided = false;
   return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
     const Errno error = mirrorfs::RemoveXattr(fd, name);
-    const bool already_gone = primary_done && error == Errno(ENODATA);
-    primary_done = true;
+    const bool already_gone = decided && error == Errno(ENODATA);
+    decided |= error.ok();
     return already_gone ? kOk : error;
   });
 }

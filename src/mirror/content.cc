@@ -61,6 +61,11 @@ ErrnoOr<size_t> CopyAt(int from, uint64_t from_offset, int to,
   return copied;
 }
 
+bool AnyOk(const std::vector<Errno>& results) {
+  return std::any_of(results.begin(), results.end(),
+                     [](Errno error) { return error.ok(); });
+}
+
 // Ranges of two files, always taken in the same order: two copies in opposite
 // directions must not wait for each other.
 class TwoRanges {
@@ -88,24 +93,32 @@ class TwoRanges {
 }  // namespace
 
 Errno Mirror::OpenForRead(const ObjectRef& object, OpenFile& file) {
-  std::lock_guard lock(file.opening);
-  if (file.read_fd(primary_) >= 0) return kOk;
-  if (!object.named) return Errno(ESTALE);
-  ErrnoOr<UniqueFd> fd = primary().OpenObject(object.path, O_RDONLY);
-  if (!fd.ok()) return fd.error();
-  file.SetReadFd(primary_, std::move(*fd));
-  return kOk;
+  return AskPrimary([&](Leg& leg) -> ErrnoOr<int> {
+           const int fd = AnyFdOn(leg, object, file);
+           if (fd < 0) return Errno(-fd);
+           return fd;
+         })
+      .error();
 }
 
 Errno Mirror::OpenForWrite(const ObjectRef& object, OpenFile& file) {
   // Now, not at the first write: by then the name may be gone.
-  const int fd = WriteFdOn(primary(), object, file);
-  if (fd < 0) return Errno(-fd);
+  const Errno error = AskPrimary([&](Leg& leg) -> ErrnoOr<int> {
+                        const int fd = WriteFdOn(leg, object, file);
+                        if (fd < 0) return Errno(-fd);
+                        return fd;
+                      }).error();
+  if (!error.ok()) return error;
   secondaries().ForEach([&](LegSlot slot) {
     // One that fails is noticed by the first write, which is accounted for.
-    (void)WriteFdOn(*legs_[slot], object, file);
+    (void)WriteFdOn(leg(slot), object, file);
   });
   return kOk;
+}
+
+void Mirror::OpenEverywhere(const ObjectRef& object, OpenFile& file) {
+  legs_->up().ForEach(
+      [&](LegSlot slot) { (void)AnyFdOn(leg(slot), object, file); });
 }
 
 // A descriptor for writing, or a negative errno. One of a file that recovery
@@ -129,48 +142,114 @@ int Mirror::WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file) {
   return file.write_fd(slot);
 }
 
-LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset, size_t size) {
-  const ReadFrom read_from = read_from_;
-  if (read_from == ReadFrom::kPrimary || !object.named) return primary_;
-  if (object.linked && !log_->LackingAnything().empty()) return primary_;
+// Legs that hold what the primary holds in these bytes.
+LegSet Mirror::LegsInSync(const ObjectRef& object, uint64_t offset,
+                          size_t size) {
+  LegSet usable = legs_->up();
+  if (object.linked) usable -= log_->LackingAnything();
   const RegionRange range = RegionsOf(offset, size, log_->GetRegionSize());
-  LegSet usable = present_;
-  // A descriptor there may be of a file that recovery has replaced since.
-  secondaries().ForEach([&](LegSlot slot) {
-    if (legs_[slot]->replaced_epoch() != 0) usable -= LegSet::Of(slot);
-  });
   for (uint64_t index = range.first; index < range.end; ++index) {
     usable -= log_->Lacking(RegionKey::Data(object.path, index));
   }
+  return usable | LegSet::Of(legs_->primary());
+}
+
+LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset, size_t size) {
+  const ReadFrom read_from = read_from_;
+  const LegSlot primary = legs_->primary();
+  if (read_from == ReadFrom::kPrimary || !object.named) return primary;
+  LegSet usable = LegsInSync(object, offset, size);
+  // A descriptor there may be of a file that recovery has replaced since.
+  secondaries().ForEach([&](LegSlot slot) {
+    if (leg(slot).replaced_epoch() != 0) usable -= LegSet::Of(slot);
+  });
   if (read_from == ReadFrom::kPrefer) {
     const LegSlot preferred = preferred_;
-    return preferred >= 0 && usable.has(preferred) ? preferred : primary_;
+    return preferred >= 0 && usable.has(preferred) ? preferred : primary;
   }
   // The same leg for the same region, so that its read-ahead is of use.
-  auto skip = static_cast<int>(range.first % present_.size());
-  LegSlot chosen = primary_;
-  present_.ForEach([&](LegSlot slot) {
+  const RegionRange range = RegionsOf(offset, size, log_->GetRegionSize());
+  const LegSet up = legs_->up();
+  auto skip = static_cast<int>(range.first % up.size());
+  LegSlot chosen = primary;
+  up.ForEach([&](LegSlot slot) {
     if (skip-- == 0 && usable.has(slot)) chosen = slot;
   });
   return chosen;
 }
 
+ErrnoOr<size_t> Mirror::ReadOn(Leg& leg, const ObjectRef& object,
+                               OpenFile& file, uint64_t offset, char* buffer,
+                               size_t size) {
+  const int fd = AnyFdOn(leg, object, file);
+  if (fd < 0) return Errno(-fd);
+  return ReadAt(fd, buffer, size, offset);
+}
+
 ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
                              uint64_t offset, char* buffer, size_t size) {
   const LegSlot slot = ReadLeg(object, offset, size);
-  if (slot != primary_) {
+  const LegSlot primary = legs_->primary();
+  if (slot != primary) {
     // No write may be in flight: one reader would see it on one leg and the
     // next would not on another (I10).
     const RangeLock::Hold hold(file.ranges, offset, offset + size);
-    const int fd = AnyFdOn(*legs_[slot], object, file);
-    if (fd >= 0 && ReadLeg(object, offset, size) == slot) {
-      ErrnoOr<size_t> got = ReadAt(fd, buffer, size, offset);
+    if (ReadLeg(object, offset, size) == slot) {
+      ErrnoOr<size_t> got =
+          ReadOn(leg(slot), object, file, offset, buffer, size);
       if (got.ok() && *got == size) return got;
+      if (!got.ok()) ++legs_->errors(slot).read;
     }
   }
-  const int fd = file.read_fd(primary_);
-  if (fd < 0) return Errno(EBADF);
-  return ReadAt(fd, buffer, size, offset);
+  ErrnoOr<size_t> got =
+      ReadOn(leg(primary), object, file, offset, buffer, size);
+  if (got.ok() || !IsLegFailure(got.error())) return got;
+  return ReadElsewhere(object, file, offset, buffer, size, primary,
+                       got.error());
+}
+
+// Leg `bad` could not read: another answers. What is bad in one place only is
+// written anew from what the other has; a leg that is gone fails.
+ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
+                                      uint64_t offset, char* buffer,
+                                      size_t size, LegSlot bad, Errno error) {
+  ++legs_->errors(bad).read;
+  const RangeLock::Hold hold(file.ranges, offset, offset + size);
+  ErrnoOr<size_t> got = error;
+  (LegsInSync(object, offset, size) - LegSet::Of(bad))
+      .ForEach([&](LegSlot slot) {
+        if (got.ok()) return;
+        got = ReadOn(leg(slot), object, file, offset, buffer, size);
+      });
+  spdlog::warn("leg \"{}\": reading {}: {}{}", leg(bad).name(), object.path,
+               ErrnoText(error), got.ok() ? "; another leg answers" : "");
+  if (!got.ok()) return error;
+  if (!Rewrite(leg(bad), object, file, offset, absl::string_view(buffer, *got),
+               error)) {
+    (void)FailLeg(bad, error);
+  }
+  return got;
+}
+
+// Writes good data over bytes that a leg could not read. True when it reads
+// them now.
+bool Mirror::Rewrite(Leg& leg, const ObjectRef& object, OpenFile& file,
+                     uint64_t offset, absl::string_view data, Errno error) {
+  const bool in_place =
+      error == Errno(EIO) || error == Errno(EBADMSG) || error == Errno(EUCLEAN);
+  if (!in_place || data.empty()) return false;
+  const int fd = WriteFdOn(leg, object, file);
+  if (fd < 0) return false;
+  const ErrnoOr<size_t> written = WriteAt(fd, data, offset);
+  if (!written.ok() || *written != data.size()) return false;
+  if (fdatasync(fd) != 0) return false;
+  // Not from the page cache, which holds what was just written.
+  (void)posix_fadvise(fd, static_cast<off_t>(offset),
+                      static_cast<off_t>(data.size()), POSIX_FADV_DONTNEED);
+  std::string again(data.size(), '\0');
+  const ErrnoOr<size_t> got = ReadAt(fd, again.data(), again.size(), offset);
+  file.times_unsettled = true;
+  return got.ok() && *got == data.size() && again == data;
 }
 
 ErrnoOr<size_t> Mirror::Write(const ObjectRef& object, OpenFile& file,
@@ -188,70 +267,85 @@ ErrnoOr<size_t> Mirror::Write(const ObjectRef& object, OpenFile& file,
   return taken;
 }
 
+ErrnoOr<size_t> Mirror::WriteOn(Leg& leg, const ObjectRef& object,
+                                OpenFile& file, uint64_t offset,
+                                absl::string_view data) {
+  const int fd = WriteFdOn(leg, object, file);
+  if (fd < 0) return Errno(-fd);
+  return WriteAt(fd, data, offset);
+}
+
 ErrnoOr<size_t> Mirror::WriteLegs(const ObjectRef& object, OpenFile& file,
                                   uint64_t offset, absl::string_view data) {
-  ErrnoOr<RegionChange> change = gate_.Begin(DataRequest(
+  ErrnoOr<RegionChange> change = Begin(DataRequest(
       object, RegionsOf(offset, data.size(), log_->GetRegionSize())));
   if (!change.ok()) return change.error();
-  const int fd = WriteFdOn(primary(), object, file);
-  if (fd < 0) return Errno(-fd);
   const RangeLock::Hold hold(file.ranges, offset, offset + data.size());
-  const ErrnoOr<size_t> written = WriteAt(fd, data, offset);
-  if (!written.ok()) return written.error();
-  size_t taken = *written;
+  size_t taken = 0;
+  LegSlot decided = -1;
+  Errno error = OnPrimary(
+      TakersOf(*change),
+      [&](Leg& leg) {
+        const ErrnoOr<size_t> written =
+            WriteOn(leg, object, file, offset, data);
+        if (written.ok()) taken = *written;
+        return written.error();
+      },
+      &decided);
+  if (error.ok()) {
+    error = WriteOthers(*change, decided, object, file, offset,
+                        data.substr(0, taken), taken);
+  }
+  // Not before the last leg is written: whoever settles times in between would
+  // settle too little, and nobody would again.
   file.times_unsettled.store(true, std::memory_order_relaxed);
-  const Errno error =
-      WriteOthers(*change, object, file, offset, data.substr(0, taken), taken);
   if (!error.ok()) return error;
   return taken;
 }
 
 // The same bytes to the other legs. `taken` becomes what all of them hold.
-Errno Mirror::WriteOthers(RegionChange& change, const ObjectRef& object,
-                          OpenFile& file, uint64_t offset,
-                          absl::string_view data, size_t& taken) {
+Errno Mirror::WriteOthers(RegionChange& change, LegSlot decided,
+                          const ObjectRef& object, OpenFile& file,
+                          uint64_t offset, absl::string_view data,
+                          size_t& taken) {
   KillPoint("primary-written");
-  LegSet failed;
-  Errno no_space;
-  (secondaries() - change.lacking()).ForEach([&](LegSlot slot) {
-    const int fd = WriteFdOn(*legs_[slot], object, file);
-    if (fd < 0 && !object.named) return;
+  Misses misses;
+  (TakersOf(change) - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
+    if (!object.named && file.write_fd(slot) < 0) return;
     const ErrnoOr<size_t> written =
-        fd < 0 ? ErrnoOr<size_t>(Errno(-fd)) : WriteAt(fd, data, offset);
+        legs_->up().has(slot) ? WriteOn(leg(slot), object, file, offset, data)
+                              : ErrnoOr<size_t>(Errno(ENOTCONN));
     if (written.ok() && *written == data.size()) return;
-    failed |= LegSet::Of(slot);
-    const Errno error = written.ok() ? Errno(ENOSPC) : written.error();
-    if (error == Errno(ENOSPC) || error == Errno(EDQUOT)) no_space = error;
-    spdlog::warn("leg \"{}\": writing {}: {}", legs_[slot]->name(), object.path,
-                 ErrnoText(error));
+    Missed(slot, written.ok() ? Errno(ENOSPC) : written.error(), "writing",
+           &misses);
   });
-  if (failed.empty()) return kOk;
-  if (!no_space.ok()) {
-    const size_t kept = TakeBackTail(file, failed, offset, taken);
+  if (misses.legs.empty()) return kOk;
+  if (!misses.no_space.ok()) {
+    const size_t kept = TakeBackTail(file, misses.legs, decided, offset, taken);
     if (kept < taken) {
       taken = kept;
-      return kept == 0 ? no_space : kOk;
+      return kept == 0 ? misses.no_space : kOk;
     }
   }
-  return RecordFailures(change, failed, no_space);
+  return RecordFailures(change, misses.legs, misses.no_space);
 }
 
 // When a write made the file longer and did not fit on a leg, all legs can be
 // cut back to what that leg holds, and nothing differs. Returns how many of
 // the `taken` bytes stay; `taken` when it cannot be done so.
-size_t Mirror::TakeBackTail(OpenFile& file, LegSet failed, uint64_t offset,
-                            size_t taken) {
+size_t Mirror::TakeBackTail(OpenFile& file, LegSet failed, LegSlot decided,
+                            uint64_t offset, size_t taken) {
   uint64_t shortest = UINT64_MAX;
   failed.ForEach([&](LegSlot slot) {
     const ErrnoOr<struct stat> st = StatObject(file.write_fd(slot));
     shortest = std::min<uint64_t>(shortest, st.ok() ? st->st_size : 0);
   });
-  const ErrnoOr<struct stat> primary = StatObject(file.write_fd(primary_));
+  const ErrnoOr<struct stat> longest = StatObject(file.write_fd(decided));
   const bool at_end =
-      primary.ok() && static_cast<uint64_t>(primary->st_size) == offset + taken;
+      longest.ok() && static_cast<uint64_t>(longest->st_size) == offset + taken;
   if (!at_end || shortest < offset || shortest >= offset + taken) return taken;
   bool cut = true;
-  file.writable_legs().ForEach([&](LegSlot slot) {
+  (file.writable_legs() & legs_->up()).ForEach([&](LegSlot slot) {
     cut &= ftruncate(file.write_fd(slot), static_cast<off_t>(shortest)) == 0;
   });
   return cut ? static_cast<size_t>(shortest - offset) : taken;
@@ -270,13 +364,14 @@ Errno Mirror::OnContentOfAllLegs(RegionGate::Request request,
         }
         const int fd = WriteFdOn(leg, object, file);
         if (fd >= 0) return change(leg, fd);
-        return object.named || leg.slot() == primary_ ? Errno(-fd) : kOk;
+        const bool primary = leg.slot() == legs_->primary();
+        return object.named || primary ? Errno(-fd) : kOk;
       },
       nullptr);
 }
 
 Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
-  OpenFile unshared(legs_.size());
+  OpenFile unshared(kLegsMax);
   OpenFile& file = object.open != nullptr ? *object.open : unshared;
   const ErrnoOr<struct stat> before = Stat(object);
   if (!before.ok()) return before.error();
@@ -314,7 +409,7 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
   const RegionRange source = RegionsOf(from_offset, length, region_bytes);
   if (source.size() > 4096) return Errno(EOPNOTSUPP);
   for (uint64_t index = source.first; index < source.end; ++index) {
-    if (!(log_->Lacking(RegionKey::Data(from_object.path, index)) & present_)
+    if (!(log_->Lacking(RegionKey::Data(from_object.path, index)) & legs_->up())
              .empty()) {
       return Errno(EOPNOTSUPP);
     }
@@ -324,9 +419,9 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
   const Errno error = OnAllLegs(
       DataRequest(to_object, RegionsOf(to_offset, length, region_bytes)),
       Atomic::kNo,
-      [&, holds = std::shared_ptr<TwoRanges>()](Leg& leg) mutable {
-        const bool first = !holds;
-        if (first) {
+      [&, first = true,
+       holds = std::shared_ptr<TwoRanges>()](Leg& leg) mutable {
+        if (!holds) {
           holds = std::make_shared<TwoRanges>(from.ranges, from_offset,
                                               to.ranges, to_offset, length);
         }
@@ -337,7 +432,8 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
         const ErrnoOr<size_t> now =
             CopyAt(source, from_offset, target, to_offset, copied);
         if (!now.ok()) return now.error();
-        if (!first && *now != copied) return Errno(EIO);
+        if (!first && *now != copied) return Errno(ENOSPC);
+        first = false;
         copied = *now;
         return kOk;
       },
@@ -347,10 +443,15 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
   return copied;
 }
 
-ErrnoOr<off_t> Mirror::Seek(OpenFile& file, off_t offset, int whence) {
-  const off_t at = lseek(file.read_fd(primary_), offset, whence);
-  if (at < 0) return Errno::Last();
-  return at;
+ErrnoOr<off_t> Mirror::Seek(const ObjectRef& object, OpenFile& file,
+                            off_t offset, int whence) {
+  return AskPrimary([&](Leg& leg) -> ErrnoOr<off_t> {
+    const int fd = AnyFdOn(leg, object, file);
+    if (fd < 0) return Errno(-fd);
+    const off_t at = lseek(fd, offset, whence);
+    if (at < 0) return Errno::Last();
+    return at;
+  });
 }
 
 // A descriptor of either kind, opened for reading if there is none; or a
@@ -374,68 +475,88 @@ Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
                              : LegSet();
   std::vector<int> fds;
   std::vector<LegSlot> slots;
-  LegSet behind;
-  present_.ForEach([&](LegSlot slot) {
-    const int fd = AnyFdOn(*legs_[slot], object, file);
+  std::vector<std::pair<LegSlot, Errno>> failed;
+  legs_->up().ForEach([&](LegSlot slot) {
+    const int fd = AnyFdOn(leg(slot), object, file);
     if (fd >= 0) {
       fds.push_back(fd);
       slots.push_back(slot);
     } else if (object.named && !lacking.has(slot)) {
-      behind |= LegSet::Of(slot);
+      failed.emplace_back(slot, Errno(-fd));
     }
   });
   const std::vector<Errno> results = SyncTogether(fds, data_only);
   for (size_t i = 0; i < results.size(); ++i) {
-    if (results[i].ok()) continue;
-    spdlog::error("leg \"{}\": fsync of {}: {}", legs_[slots[i]]->name(),
-                  object.path, ErrnoText(results[i]));
-    if (slots[i] == primary_) return results[i];
-    behind |= LegSet::Of(slots[i]);
+    if (!results[i].ok()) failed.emplace_back(slots[i], results[i]);
   }
-  if (behind.has(primary_)) return Errno(EIO);
+  return AfterSync(object, failed, AnyOk(results));
+}
+
+// Some legs could not make something durable. What they had been given is not
+// to be trusted, so they fail; what is not their failure as a whole is recorded
+// as the file's. The last leg in sync answers for itself.
+Errno Mirror::AfterSync(const ObjectRef& object,
+                        const std::vector<std::pair<LegSlot, Errno>>& failed,
+                        bool any_durable) {
+  LegSet behind;
+  for (const auto& [slot, error] : failed) {
+    spdlog::error("leg \"{}\": fsync of {}: {}", leg(slot).name(), object.path,
+                  ErrnoText(error));
+    ++legs_->errors(slot).write;
+    if (IsLegFailure(error)) {
+      if (!any_durable || !FailLeg(slot, error)) return error;
+    } else if (slot == legs_->primary()) {
+      return error;
+    } else {
+      behind |= LegSet::Of(slot);
+    }
+  }
   return behind.empty() || !object.named ? kOk : RecordBehind(object, behind);
 }
 
 // From now on `legs` lack all of this file, durably recorded.
 Errno Mirror::RecordBehind(const ObjectRef& object, LegSet legs) {
   RegionGate::Request request;
-  request.marks.push_back(AttributesMark(object));
-  request.marks.back().record.tail_from = 0;
-  ErrnoOr<RegionChange> change = gate_.Begin(std::move(request));
+  if (object.is_dir) {
+    request.marks.push_back(EntriesMark(object.path, CoverSince()));
+  } else {
+    request.marks.push_back(AttributesMark(object));
+    request.marks.back().record.tail_from = 0;
+  }
+  ErrnoOr<RegionChange> change = Begin(std::move(request));
   if (!change.ok()) return change.error();
   return RecordFailures(*change, legs, kOk);
 }
 
 Errno Mirror::FsyncDir(absl::string_view path) {
+  const LegSet lacking = log_->Lacking(RegionKey::Entries(std::string(path)));
   std::vector<UniqueFd> dirs;
   std::vector<int> fds;
-  LegSet behind;
-  (present_ - log_->Lacking(RegionKey::Entries(std::string(path))))
-      .ForEach([&](LegSlot slot) {
-        ErrnoOr<UniqueFd> dir =
-            legs_[slot]->OpenObject(path, O_RDONLY | O_DIRECTORY);
-        if (!dir.ok()) {
-          behind |= LegSet::Of(slot);
-          return;
-        }
-        fds.push_back(dir->get());
-        dirs.push_back(std::move(*dir));
-      });
-  for (const Errno result : SyncTogether(fds, false)) {
-    if (!result.ok()) return result;
+  std::vector<LegSlot> slots;
+  std::vector<std::pair<LegSlot, Errno>> failed;
+  (legs_->up() - lacking).ForEach([&](LegSlot slot) {
+    ErrnoOr<UniqueFd> dir = leg(slot).OpenObject(path, O_RDONLY | O_DIRECTORY);
+    if (!dir.ok()) {
+      failed.emplace_back(slot, dir.error());
+      return;
+    }
+    fds.push_back(dir->get());
+    slots.push_back(slot);
+    dirs.push_back(std::move(*dir));
+  });
+  const std::vector<Errno> results = SyncTogether(fds, false);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].ok()) failed.emplace_back(slots[i], results[i]);
   }
-  if (behind.empty()) return kOk;
-  if (behind.has(primary_)) return Errno(EIO);
-  RegionGate::Request request;
-  request.marks.push_back(EntriesMark(path, CoverSince()));
-  ErrnoOr<RegionChange> change = gate_.Begin(std::move(request));
-  if (!change.ok()) return change.error();
-  return RecordFailures(*change, behind, kOk);
+  ObjectRef object;
+  object.path = std::string(path);
+  object.is_dir = true;
+  return AfterSync(object, failed, AnyOk(results));
 }
 
 void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
   if (!file.times_unsettled.exchange(false)) return;
-  const int primary_fd = file.write_fd(primary_);
+  const int primary_fd = file.write_fd(legs_->primary());
   if (primary_fd < 0) return;
   const ErrnoOr<struct stat> truth = StatObject(primary_fd);
   if (!truth.ok()) return;

@@ -26,14 +26,25 @@ const Leg* LegByUuid(const Assembly& assembly, const std::string& uuid) {
   return nullptr;
 }
 
+std::string StoreDirOn(const Leg& leg) {
+  return absl::StrCat(leg.path(), "/", kPrivateDir, "/log");
+}
+
+LabelLog NewLogOn(const Leg& leg) {
+  LabelLog log;
+  log.type = "disk";
+  log.uuid = NewUuid();
+  log.leg_uuid = leg.uuid();
+  return log;
+}
+
 // Where the store of `log` is, or empty when its leg is not here.
 std::string StoreDir(const Assembly& assembly, const LabelLog& log) {
   if (!log.dir.empty()) {
     return absl::StrCat(log.dir, "/", assembly.label.mirror_uuid);
   }
   const Leg* leg = LegByUuid(assembly, log.leg_uuid);
-  return leg == nullptr ? ""
-                        : absl::StrCat(leg->path(), "/", kPrivateDir, "/log");
+  return leg == nullptr ? "" : StoreDirOn(*leg);
 }
 
 LogOptions OptionsFor(const Assembly& assembly, const LabelLog& log) {
@@ -134,14 +145,33 @@ absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
   return ready;
 }
 
-absl::StatusOr<LabelLog> SaveLog(const Assembly& assembly, DirtyLog& log) {
-  LabelLog label_log = Wish(assembly, {"disk", ""});
-  absl::StatusOr<OpenedLog> store = OpenNew(assembly, &label_log);
+absl::StatusOr<LabelLog> SaveLog(const Label& label, const Leg& to,
+                                 DirtyLog& log) {
+  LabelLog label_log = NewLogOn(to);
+  LogOptions options;
+  options.type = label_log.type;
+  options.region_bytes = label.region_bytes;
+  options.dir = StoreDirOn(to);
+  options.mirror_uuid = label.mirror_uuid;
+  options.log_uuid = label_log.uuid;
+  absl::StatusOr<OpenedLog> store = OpenLog(options);
   if (!store.ok()) return store.status();
-  absl::Status status = CopyAll(log, *store->log);
+  absl::Status status = store->log->Resume(LegSet());
+  if (status.ok()) status = CopyAll(log, *store->log);
   if (status.ok()) status = store->log->Postsuspend();
   if (!status.ok()) return status;
+  label_log.session = store->session;
   return label_log;
+}
+
+absl::Status MoveLog(const Leg& to, DirtyLog& log,
+                     const std::function<absl::Status(const LabelLog&)>& note) {
+  LabelLog label_log = NewLogOn(to);
+  return log.MoveStore(StoreDirOn(to), label_log.uuid,
+                       [&](const std::string& session) {
+                         label_log.session = session;
+                         return note(label_log);
+                       });
 }
 
 }  // namespace mirrorfs

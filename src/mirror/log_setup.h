@@ -4,6 +4,7 @@
 // what it says to the log that this mount shall use.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -34,7 +35,13 @@ absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
                                   const WantedLog& wanted);
 
 // Writes what a log in memory still has to say at an orderly end to a disk log
-// on the primary leg, and returns what the labels shall say of that.
-absl::StatusOr<LabelLog> SaveLog(const Assembly& assembly, DirtyLog& log);
+// on leg `to`, and returns what the labels shall say of that.
+absl::StatusOr<LabelLog> SaveLog(const Label& label, const Leg& to,
+                                 DirtyLog& log);
+
+// The store of `log` is a new one on leg `to` from now on; `note` notes that
+// in the labels. See DirtyLog::MoveStore.
+absl::Status MoveLog(const Leg& to, DirtyLog& log,
+                     const std::function<absl::Status(const LabelLog&)>& note);
 
 }  // namespace mirrorfs

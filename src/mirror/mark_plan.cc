@@ -24,25 +24,19 @@ constexpr uint64_t kSingleRegionsMax = 256;
 
 }  // namespace
 
-RegionRecord Mirror::DownRecord() const {
-  RegionRecord record;
-  record.missing = all_ - present_;
-  return record;
-}
-
 int64_t Mirror::CoverSince(int64_t created_ns) const {
   const int64_t now = clock_->RealtimeNs();
   return (created_ns == 0 ? now : std::min(now, created_ns)) - clock_slack_ns_;
 }
 
 RegionMark Mirror::EntriesMark(absl::string_view dir, int64_t since_ns) const {
-  RegionMark mark{RegionKey::Entries(std::string(dir)), DownRecord()};
+  RegionMark mark{RegionKey::Entries(std::string(dir))};
   mark.record.since_ns = since_ns;
   return mark;
 }
 
 RegionMark Mirror::AttributesMark(const ObjectRef& object) const {
-  RegionMark mark{RegionKey::Attributes(object.path), DownRecord()};
+  RegionMark mark{RegionKey::Attributes(object.path)};
   mark.record.directory = object.is_dir;
   return mark;
 }
@@ -70,7 +64,7 @@ std::optional<RegionMark> Mirror::CoveringMark(const ObjectRef& object,
 // Stands for the size of a file among its regions: whoever may make the file
 // shorter changes it, and a copy of any of its regions holds it off.
 RegionMark Mirror::SizeGuard(const ObjectRef& object) const {
-  return {RegionKey::Data(object.path, kSizeGuardIndex), DownRecord()};
+  return {RegionKey::Data(object.path, kSizeGuardIndex)};
 }
 
 RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
@@ -81,7 +75,7 @@ RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
   if (range.size() > kSingleRegionsMax) return SizeRequest(object, range.first);
   std::vector<RegionMark> regions;
   for (uint64_t index = range.first; index < range.end; ++index) {
-    regions.push_back({RegionKey::Data(object.path, index), DownRecord()});
+    regions.push_back({RegionKey::Data(object.path, index)});
   }
   std::optional<RegionMark> cover = CoveringMark(object, range.first);
   if (cover) {
@@ -112,7 +106,7 @@ std::vector<RegionMark> Mirror::MarksAhead(const ObjectRef& object,
   const uint64_t first = (range.end - 1) / group * group;
   for (uint64_t index = first; index < first + group; ++index) {
     if (index >= range.first && index < range.end) continue;
-    ahead.push_back({RegionKey::Data(object.path, index), DownRecord()});
+    ahead.push_back({RegionKey::Data(object.path, index)});
   }
   return ahead;
 }

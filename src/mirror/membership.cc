@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "mirror/membership.h"
 
+#include <spdlog/spdlog.h>
+
 #include "base/kill_point.h"
 #include "base/uuid.h"
 
 namespace mirrorfs {
 
-Membership::Membership(Label label,
-                       const std::vector<std::unique_ptr<Leg>>* legs,
-                       LegSlot primary, LegSet in_sync)
-    : legs_(legs),
-      primary_(primary),
-      label_(std::move(label)),
-      in_sync_(in_sync) {}
+Membership::Membership(Label label, const LegTable* legs, LegSet in_sync)
+    : legs_(legs), label_(std::move(label)), in_sync_(in_sync) {}
 
 void Membership::SetLog(const LabelLog& log) {
   std::lock_guard lock(mutex_);
@@ -22,32 +19,33 @@ void Membership::SetLog(const LabelLog& log) {
 void Membership::SetAccounted(LegSet legs) {
   std::lock_guard lock(mutex_);
   for (LabelMember& member : label_.members) {
-    if (!legs.has(member.slot) || (*legs_)[member.slot] == nullptr) continue;
+    if (!legs.has(member.slot) || !legs_->known(member.slot)) continue;
     const absl::StatusOr<Label> own =
-        ReadLabel((*legs_)[member.slot]->root_fd());
+        ReadLabel(legs_->at(member.slot).root_fd());
     if (own.ok()) member.left_at = own->generation.id;
     member.in_sync = false;
   }
 }
 
-absl::Status Membership::BeforeFirstChange() {
-  if (ready_for_changes_.load(std::memory_order_acquire)) {
-    return absl::OkStatus();
-  }
-  std::lock_guard lock(mutex_);
-  if (ready_for_changes_.load()) return absl::OkStatus();
+LegSet Membership::BeforeFirstChange() {
+  if (ready_for_changes_.load(std::memory_order_acquire)) return LegSet();
+  std::unique_lock lock(mutex_);
+  recorded_.wait(lock, [this] { return !changes_held_; });
+  if (ready_for_changes_.load()) return LegSet();
   StartGenerationIfNeeded();
   label_.clean = false;
-  absl::Status status = WriteLabels();
-  if (status.ok()) ready_for_changes_.store(true, std::memory_order_release);
-  return status;
+  const LegSet unwritten = UnwrittenLabels();
+  if (unwritten.empty()) {
+    ready_for_changes_.store(true, std::memory_order_release);
+  }
+  return unwritten;
 }
 
 absl::Status Membership::BeforeHealing(LegSet legs) {
   std::lock_guard lock(mutex_);
   bool all_know = true;
   (legs - healing_).ForEach([&](LegSlot slot) {
-    all_know &= MarkNotWhole(*(*legs_)[slot]).ok();
+    all_know &= MarkNotWhole(legs_->at(slot)).ok();
     healing_ |= LegSet::Of(slot);
     in_sync_ -= LegSet::Of(slot);
   });
@@ -71,6 +69,55 @@ absl::Status Membership::LegsCaughtUp(LegSet legs) {
   in_sync_ |= legs;
   healing_ -= legs;
   StartGenerationIfNeeded();
+  return WriteLabels();
+}
+
+void Membership::HoldChanges() {
+  std::lock_guard lock(mutex_);
+  ready_for_changes_.store(false);
+  changes_held_ = true;
+}
+
+void Membership::ReleaseChanges() {
+  std::lock_guard lock(mutex_);
+  changes_held_ = false;
+  recorded_.notify_all();
+}
+
+LegSet Membership::LegsLeft(LegSet out, const LabelLog& log) {
+  std::lock_guard lock(mutex_);
+  in_sync_ -= out;
+  healing_ -= out;
+  label_.log = log;
+  label_.clean = false;
+  StartGenerationIfNeeded();
+  const LegSet unwritten = UnwrittenLabels();
+  if (!unwritten.empty()) return unwritten;
+  changes_held_ = false;
+  ready_for_changes_.store(true, std::memory_order_release);
+  recorded_.notify_all();
+  return unwritten;
+}
+
+absl::Status Membership::LegReturned(LegSet leg) {
+  std::lock_guard lock(mutex_);
+  bool marked = true;
+  leg.ForEach(
+      [&](LegSlot slot) { marked &= MarkNotWhole(legs_->at(slot)).ok(); });
+  if (!marked) return absl::UnavailableError("its label cannot be written");
+  healing_ |= leg;
+  for (LabelMember& member : label_.members) {
+    if (!leg.has(member.slot)) continue;
+    const absl::StatusOr<Label> own =
+        ReadLabel(legs_->at(member.slot).root_fd());
+    if (own.ok()) member.left_at = own->generation.id;
+  }
+  return WriteLabels();
+}
+
+absl::Status Membership::Edit(const std::function<void(Label&)>& edit) {
+  std::lock_guard lock(mutex_);
+  edit(label_);
   return WriteLabels();
 }
 
@@ -101,7 +148,7 @@ void Membership::StartGenerationIfNeeded() {
     member.in_sync = now;
     member.left_at = now ? "" : old.id;
   }
-  label_.primary_uuid = (*legs_)[primary_]->uuid();
+  label_.primary_uuid = legs_->at(legs_->primary()).uuid();
   if (!differs) return;
   label_.history.insert(label_.history.begin(), old.id);
   if (label_.history.size() > kHistoryMax) label_.history.resize(kHistoryMax);
@@ -109,16 +156,24 @@ void Membership::StartGenerationIfNeeded() {
 }
 
 absl::Status Membership::WriteLabels() {
-  absl::Status result;
+  const LegSet unwritten = UnwrittenLabels();
+  if (unwritten.empty()) return absl::OkStatus();
+  return absl::UnavailableError("a label cannot be written");
+}
+
+LegSet Membership::UnwrittenLabels() {
+  LegSet unwritten;
   in_sync_.ForEach([&](LegSlot slot) {
-    Leg& leg = *(*legs_)[slot];
+    Leg& leg = legs_->at(slot);
     Label own = label_;
     own.leg_uuid = leg.uuid();
     KillPoint("label-write");
-    absl::Status status = WriteLabelDurable(leg.root_fd(), own);
-    if (!status.ok() && result.ok()) result = status;
+    const absl::Status status = WriteLabelDurable(leg.root_fd(), own);
+    if (status.ok()) return;
+    spdlog::error("leg \"{}\": label: {}", leg.name(), status.ToString());
+    unwritten |= LegSet::Of(slot);
   });
-  return result;
+  return unwritten;
 }
 
 }  // namespace mirrorfs

@@ -15,31 +15,29 @@
 #pragma once
 
 #include <atomic>
-#include <memory>
+#include <condition_variable>
+#include <functional>
 #include <mutex>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "leg/label.h"
-#include "leg/leg.h"
-#include "mirror/assembly.h"
+#include "mirror/leg_table.h"
 
 namespace mirrorfs {
 
 class Membership {
  public:
-  // `legs` (by slot, null when missing) outlive it. `in_sync` are those that
-  // see every change from now on.
-  Membership(Label label, const std::vector<std::unique_ptr<Leg>>* legs,
-             LegSlot primary, LegSet in_sync);
+  // `legs` outlive it. `in_sync` are those that see every change from now on.
+  Membership(Label label, const LegTable* legs, LegSet in_sync);
 
   // The log that the labels shall name from the next label on.
   void SetLog(const LabelLog& log);
   // What these legs lack is in the log from now on, all of it.
   void SetAccounted(LegSet legs);
 
-  // Cheap after the first success.
-  absl::Status BeforeFirstChange();
+  // Cheap after the first success. Answers the legs whose label could not be
+  // written: no change may be made then.
+  LegSet BeforeFirstChange();
 
   // Recovery is about to write to `legs`: until they have caught up, what is on
   // them is neither what it was nor what the others have. Their own labels say
@@ -48,6 +46,20 @@ class Membership {
 
   // `legs` hold, durably, what the others hold.
   absl::Status LegsCaughtUp(LegSet legs);
+
+  // Changes that begin wait in BeforeFirstChange until the set has been
+  // recorded by LegsLeft.
+  void HoldChanges();
+  void ReleaseChanges();
+  // `out` see no change from now on, and `log` is the log. Answers the legs
+  // whose label could not be written; changes go on when there is none.
+  LegSet LegsLeft(LegSet out, const LabelLog& log);
+  // A leg of an earlier generation is back; all it lacks is in the log.
+  absl::Status LegReturned(LegSet leg);
+
+  // Changes members: `edit` is given the label to change. Recorded on all legs
+  // that are up to date.
+  absl::Status Edit(const std::function<void(Label&)>& edit);
 
   // The orderly end. `log_empty`: nothing in the log is needed again.
   absl::Status Stop(bool log_empty);
@@ -60,16 +72,18 @@ class Membership {
   // one. mutex_ is held.
   void StartGenerationIfNeeded();
   absl::Status WriteLabels();
+  LegSet UnwrittenLabels();
   absl::Status MarkNotWhole(const Leg& leg);
 
-  const std::vector<std::unique_ptr<Leg>>* const legs_;
-  const LegSlot primary_;
+  const LegTable* const legs_;
 
   mutable std::mutex mutex_;
   Label label_;  // leg_uuid is filled in for each leg
   LegSet in_sync_;
   LegSet healing_;  // their labels say that they are not whole
   std::atomic<bool> ready_for_changes_{false};
+  bool changes_held_ = false;
+  std::condition_variable recorded_;
 };
 
 }  // namespace mirrorfs

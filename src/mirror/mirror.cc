@@ -8,6 +8,7 @@
 
 #include "base/kill_point.h"
 #include "leg/object.h"
+#include "leg/walk.h"
 
 namespace mirrorfs {
 namespace {
@@ -26,33 +27,45 @@ bool MayBeHalfDone(Errno error) {
 
 Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
                const Clock* clock)
-    : legs_(*setup.legs),
-      primary_(setup.primary),
-      all_(setup.all),
+    : legs_(setup.legs),
       read_from_(setup.read_from),
       preferred_(setup.preferred),
+      on_enospc_(setup.on_enospc),
       log_(log),
       membership_(membership),
       clock_(clock),
       clock_slack_ns_(kClockGrainNs + setup.clock_lag_ns),
-      gate_(log, [membership] { return membership->BeforeFirstChange(); }) {
-  for (const std::unique_ptr<Leg>& leg : legs_) {
-    if (leg != nullptr) present_ |= LegSet::Of(leg->slot());
-  }
-}
+      gate_(log, {[this] {
+                    return ReadyForChanges() ? absl::OkStatus()
+                                             : absl::UnavailableError("labels");
+                  },
+                  [this] { return MendLog(); }}) {}
 
 void Mirror::SetReadFrom(ReadFrom read_from, LegSlot preferred) {
   preferred_ = preferred;
   read_from_ = read_from;
 }
 
+ErrnoOr<RegionChange> Mirror::Begin(RegionGate::Request request) {
+  request.down = legs_->all() - legs_->up();
+  return gate_.Begin(std::move(request));
+}
+
+// The legs that count for this change. One that has gone down since it began is
+// among them, and it is on record that it takes nothing.
+LegSet Mirror::TakersOf(const RegionChange& change) const {
+  return legs_->all() - change.missing();
+}
+
 Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
                         const OnLeg& change, const OnLeg& undo) {
-  ErrnoOr<RegionChange> begun = gate_.Begin(std::move(request));
+  ErrnoOr<RegionChange> begun = Begin(std::move(request));
   if (!begun.ok()) return begun.error();
-  const Errno error = change(primary());
-  if (error.ok()) return OnOthers(*begun, atomic, change, undo);
-  const LegSet others = secondaries() - begun->lacking();
+  const LegSet takers = TakersOf(*begun);
+  LegSlot decided = -1;
+  const Errno error = OnPrimary(takers, change, &decided);
+  if (error.ok()) return OnOthers(*begun, decided, atomic, change, undo);
+  const LegSet others = takers - LegSet::Of(legs_->primary());
   if (atomic == Atomic::kNo && MayBeHalfDone(error) && !others.empty()) {
     // The primary may have done a part of it, and the others did none.
     return RecordFailures(*begun, others, error);
@@ -60,39 +73,86 @@ Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
   return error;
 }
 
-Errno Mirror::OnOthers(RegionChange& change, Atomic atomic, const OnLeg& apply,
-                       const OnLeg& undo) {
+Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
+  LegSet tried;
+  for (;;) {
+    const LegSlot slot = legs_->primary();
+    *decided = slot;
+    const Errno error = change(leg(slot));
+    if (!IsLegFailure(error)) return error;
+    ++legs_->errors(slot).write;
+    tried |= LegSet::Of(slot);
+    const LegSlot heir = Heir(tried);
+    if (heir < 0 || !takers.has(heir)) return error;
+    if (legs_->primary() != slot) continue;  // another request was faster
+    const Errno there = change(leg(heir));
+    // What every leg answers alike is no failure of one.
+    if (there == error) return error;
+    *decided = heir;
+    if (!TakeLegOut(slot, LegState::kFailed, ErrnoText(error), heir)) {
+      return error;
+    }
+    if (!IsLegFailure(there)) return there;
+  }
+}
+
+Errno Mirror::OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
+                       const OnLeg& apply, const OnLeg& undo) {
   KillPoint("primary-changed");
   LegSet done;
-  LegSet failed;
-  Errno no_space;
-  (secondaries() - change.lacking()).ForEach([&](LegSlot slot) {
-    const Errno error = apply(*legs_[slot]);
+  Misses misses;
+  (TakersOf(change) - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
+    const Errno error =
+        legs_->up().has(slot) ? apply(leg(slot)) : Errno(ENOTCONN);
     if (error.ok()) {
       done |= LegSet::Of(slot);
-      return;
+    } else {
+      Missed(slot, error, "changing", &misses);
     }
-    failed |= LegSet::Of(slot);
-    if (IsOutOfSpace(error)) no_space = error;
-    spdlog::warn("leg \"{}\": {}", legs_[slot]->name(), ErrnoText(error));
   });
-  if (failed.empty()) return kOk;
-  if (!no_space.ok() && undo) {
+  if (misses.legs.empty()) return kOk;
+  if (!misses.no_space.ok() && undo) {
     // What does not fit on one leg is not done on any. The regions stay marked
     // until the taking back is durable, too.
-    bool undone = undo(primary()).ok();
-    done.ForEach([&](LegSlot slot) { undone &= undo(*legs_[slot]).ok(); });
-    if (undone) return no_space;
+    bool undone = undo(leg(decided)).ok();
+    done.ForEach([&](LegSlot slot) { undone &= undo(leg(slot)).ok(); });
+    if (undone) return misses.no_space;
   }
   // What stands on the primary has happened, for names and attributes; content
   // may well be there in part when there is no space.
-  return RecordFailures(change, failed, atomic == Atomic::kNo ? no_space : kOk);
+  return RecordFailures(change, misses.legs,
+                        atomic == Atomic::kNo ? misses.no_space : kOk);
+}
+
+// A leg did not take a change that the primary took. One that is broken is
+// taken out; one that is full, too, if that is wanted; on any other it is the
+// regions that are on record afterwards.
+void Mirror::Missed(LegSlot slot, Errno error, absl::string_view what,
+                    Misses* misses) {
+  misses->legs |= LegSet::Of(slot);
+  ++legs_->errors(slot).write;
+  if (IsLegFailure(error)) {
+    // Also for one that is down already: it is on record when this returns.
+    (void)FailLeg(slot, error);
+    return;
+  }
+  spdlog::warn("leg \"{}\": {}: {}", leg(slot).name(), std::string(what),
+               ErrnoText(error));
+  if (!IsOutOfSpace(error)) return;
+  Post("enospc", leg(slot).name(), "");
+  if (on_enospc_ == OnEnospc::kDegrade) {
+    (void)FailLeg(slot, error);
+  } else {
+    misses->no_space = error;
+  }
 }
 
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
   const Errno recorded = change.Fail(failed);
   if (!recorded.ok()) return recorded;
-  if (!membership_->BeforeHealing(failed).ok()) return Errno(EIO);
+  // Those that are down are on record as a whole.
+  const LegSet up = failed & legs_->up();
+  if (!membership_->BeforeHealing(up).ok()) return Errno(EIO);
   if (on_work_) on_work_();
   return error;
 }
@@ -106,54 +166,62 @@ ErrnoOr<UniqueFd> Mirror::ObjectFd(Leg& leg, const ObjectRef& object) {
   return UniqueFd(copy);
 }
 
-Errno Mirror::OnObjectOfAllLegs(const ObjectRef& object,
-                                const OnObject& change) {
-  return OnAllLegs(
-      AttributesRequest(object), Atomic::kYes,
-      [&](Leg& leg) {
-        const ErrnoOr<UniqueFd> fd = ObjectFd(leg, object);
-        if (fd.ok()) return change(leg, fd->get());
-        // Without a name, a leg that never had the file open misses nothing.
-        const bool primary = leg.slot() == primary_;
-        return object.named || primary ? fd.error() : kOk;
-      },
-      nullptr);
+Errno Mirror::OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change,
+                                const OnObject& undo) {
+  const auto on_leg = [&](const OnObject& what) -> OnLeg {
+    return [this, &object, &what](Leg& leg) {
+      const ErrnoOr<UniqueFd> fd = ObjectFd(leg, object);
+      if (fd.ok()) return what(leg, fd->get());
+      // Without a name, a leg that never had the file open misses nothing.
+      const bool primary = leg.slot() == legs_->primary();
+      return object.named || primary ? fd.error() : kOk;
+    };
+  };
+  return OnAllLegs(AttributesRequest(object), Atomic::kYes, on_leg(change),
+                   undo ? on_leg(undo) : OnLeg());
 }
 
 void Mirror::EqualizeMtime(absl::string_view path, LegSet legs) {
-  const ErrnoOr<struct stat> truth = primary().Stat(path);
+  const ErrnoOr<struct stat> truth = StatPath(path);
   if (!truth.ok()) return;
-  legs.ForEach([&](LegSlot slot) {
-    const ErrnoOr<struct stat> copy = legs_[slot]->Stat(path);
+  (legs & legs_->up()).ForEach([&](LegSlot slot) {
+    const ErrnoOr<struct stat> copy = leg(slot).Stat(path);
     if (!copy.ok() || SameTime(copy->st_mtim, truth->st_mtim)) return;
-    const Errno error = legs_[slot]->SetMtime(path, truth->st_mtim);
+    const Errno error = leg(slot).SetMtime(path, truth->st_mtim);
     if (!error.ok()) {
-      spdlog::warn("leg \"{}\": setting a time: {}", legs_[slot]->name(),
+      spdlog::warn("leg \"{}\": setting a time: {}", leg(slot).name(),
                    ErrnoText(error));
     }
   });
 }
 
 ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
-  const int fd = object.open == nullptr ? -1 : object.open->read_fd(primary_);
-  if (fd >= 0) return StatObject(fd);
-  if (!object.named) return Errno(ESTALE);
-  return primary().Stat(object.path);
+  return AskPrimary([&](Leg & leg) -> ErrnoOr<struct stat> {
+    const int fd = OpenFdOn(leg, object);
+    if (fd >= 0) return StatObject(fd);
+    if (!object.named) return Errno(ESTALE);
+    return leg.Stat(object.path);
+  });
+}
+
+ErrnoOr<struct stat> Mirror::StatPath(absl::string_view path) {
+  return AskPrimary([&](Leg& leg) { return leg.Stat(path); });
 }
 
 ErrnoOr<std::string> Mirror::Readlink(absl::string_view path) {
-  return primary().Readlink(path);
+  return AskPrimary([&](Leg& leg) { return leg.Readlink(path); });
 }
 
-ErrnoOr<UniqueFd> Mirror::OpenDir(absl::string_view path) {
-  return primary().OpenObject(path, O_RDONLY | O_DIRECTORY);
+ErrnoOr<std::vector<DirEntry>> Mirror::ListDir(absl::string_view path) {
+  return AskPrimary([&](Leg& leg) { return ListEntries(leg, path); });
 }
 
 ErrnoOr<struct statvfs> Mirror::Statvfs() {
-  ErrnoOr<struct statvfs> smallest = primary().Statvfs();
+  ErrnoOr<struct statvfs> smallest =
+      AskPrimary([](Leg& leg) { return leg.Statvfs(); });
   if (!smallest.ok()) return smallest;
   secondaries().ForEach([&](LegSlot slot) {
-    const ErrnoOr<struct statvfs> st = legs_[slot]->Statvfs();
+    const ErrnoOr<struct statvfs> st = leg(slot).Statvfs();
     if (!st.ok()) return;
     const unsigned long name_max = std::min(smallest->f_namemax, st->f_namemax);
     if (st->f_bavail * st->f_frsize < smallest->f_bavail * smallest->f_frsize) {
@@ -166,27 +234,42 @@ ErrnoOr<struct statvfs> Mirror::Statvfs() {
 
 ErrnoOr<std::string> Mirror::GetXattr(const ObjectRef& object,
                                       const std::string& name) {
-  // Before each write the kernel asks for security.capability: no opening then.
-  const int open_fd = object.open ? object.open->read_fd(primary_) : -1;
-  if (open_fd >= 0) return mirrorfs::GetXattr(open_fd, name);
-  const ErrnoOr<UniqueFd> fd = ObjectFd(primary(), object);
-  if (!fd.ok()) return fd.error();
-  return mirrorfs::GetXattr(fd->get(), name);
+  return AskPrimary([&](Leg& leg) -> ErrnoOr<std::string> {
+    // Before each write the kernel asks for security.capability: no opening
+    // then.
+    const int open_fd = OpenFdOn(leg, object);
+    if (open_fd >= 0) return mirrorfs::GetXattr(open_fd, name);
+    const ErrnoOr<UniqueFd> fd = ObjectFd(leg, object);
+    if (!fd.ok()) return fd.error();
+    return mirrorfs::GetXattr(fd->get(), name);
+  });
 }
 
 ErrnoOr<std::vector<std::string>> Mirror::ListXattr(const ObjectRef& object) {
-  const ErrnoOr<UniqueFd> fd = ObjectFd(primary(), object);
-  if (!fd.ok()) return fd.error();
-  return ListXattrs(fd->get());
+  return AskPrimary([&](Leg& leg) -> ErrnoOr<std::vector<std::string>> {
+    const ErrnoOr<UniqueFd> fd = ObjectFd(leg, object);
+    if (!fd.ok()) return fd.error();
+    return ListXattrs(fd->get());
+  });
 }
 
+// A descriptor that somebody has of it on that leg, or -1.
+int Mirror::OpenFdOn(const Leg& leg, const ObjectRef& object) {
+  if (object.open == nullptr) return -1;
+  return object.open->read_fd(leg.slot());
+}
+
+// A leg that cannot make things durable is not to be trusted with what it had
+// been given: it fails.
 Errno Mirror::SyncLegs() {
   Errno result;
-  present_.ForEach([&](LegSlot slot) {
-    const Errno error = legs_[slot]->SyncAll();
+  legs_->up().ForEach([&](LegSlot slot) {
+    const Errno error = leg(slot).SyncAll();
     if (error.ok()) return;
-    spdlog::error("leg \"{}\": making it durable: {}", legs_[slot]->name(),
+    spdlog::error("leg \"{}\": making it durable: {}", leg(slot).name(),
                   ErrnoText(error));
+    ++legs_->errors(slot).write;
+    if (IsLegFailure(error)) (void)FailLeg(slot, error);
     result = error;
   });
   return result;

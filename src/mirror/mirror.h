@@ -8,9 +8,13 @@
 // root; the caller holds names_lock() shared during a call that takes one, so
 // that the path keeps its meaning, or exclusively to rename a directory.
 //
+// An error that says a leg is broken (IsLegFailure) takes that leg out, as long
+// as another in-sync leg does better; see leg_changes.cc. The last one's errors
+// go to the caller.
+//
 // Lock order: names_lock < node stripe (fuse) < region gate's wait
-// < file range < leaf mutexes (log, membership, caches). No leaf is held
-// during I/O on a leg.
+// < file range < changing_legs < leaf mutexes (log, membership, caches). No
+// leaf but membership's, which writes labels, is held during I/O on a leg.
 //
 // Threads: all calls from any thread.
 #pragma once
@@ -18,6 +22,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +34,8 @@
 #include "dirtylog/dirty_log.h"
 #include "leg/caller.h"
 #include "leg/leg.h"
+#include "leg/walk.h"
+#include "mirror/leg_table.h"
 #include "mirror/membership.h"
 #include "mirror/names_lock.h"
 #include "mirror/open_file.h"
@@ -50,15 +57,23 @@ inline constexpr int64_t kCoverNs = 30'000'000'000;
 
 enum class ReadFrom { kPrimary, kRoundRobin, kPrefer };
 
+// What happens to a leg that has no space for a change that others have: the
+// change fails, or the leg is taken out.
+enum class OnEnospc { kFail, kDegrade };
+
 struct MirrorSetup {
-  // By slot; null: missing.
-  const std::vector<std::unique_ptr<Leg>>* legs = nullptr;
-  LegSlot primary = 0;
-  LegSet all;  // every member, present or not
+  LegTable* legs = nullptr;
   ReadFrom read_from = ReadFrom::kPrimary;
-  LegSlot preferred = -1;    // for kPrefer
-  int64_t clock_lag_ns = 0;  // of the primary, see Leg::ClockLagNs
+  LegSlot preferred = -1;  // for kPrefer
+  OnEnospc on_enospc = OnEnospc::kFail;
+  int64_t clock_lag_ns = 0;  // of the slowest leg, see Leg::ClockLagNs
 };
+
+// Makes the log's store anew on a leg, see MoveLog.
+using LogMover = std::function<absl::Status(
+    const Leg& to, const std::function<absl::Status(const LabelLog&)>& note)>;
+using EventListener = std::function<void(
+    const std::string& event, const std::string& leg, const std::string& text)>;
 
 class Mirror {
  public:
@@ -67,27 +82,52 @@ class Mirror {
          const Clock* clock);
 
   // --- the set of legs ---
-  const std::vector<std::unique_ptr<Leg>>& legs() const { return legs_; }
-  Leg& primary() const { return *legs_[primary_]; }
-  LegSlot primary_slot() const { return primary_; }
-  LegSet all() const { return all_; }
-  LegSet present() const { return present_; }
-  LegSet secondaries() const { return present_ - LegSet::Of(primary_); }
+  LegTable& legs() { return *legs_; }
+  Leg& leg(LegSlot slot) const { return legs_->at(slot); }
+  Leg& primary() const { return legs_->at(legs_->primary()); }
+  LegSlot primary_slot() const { return legs_->primary(); }
+  LegSet all() const { return legs_->all(); }
+  LegSet present() const { return legs_->up(); }
+  LegSet secondaries() const {
+    return legs_->up() - LegSet::Of(legs_->primary());
+  }
   NamesLock& names_lock() { return names_lock_; }
   RegionGate& gate() { return gate_; }
   DirtyLog& log() { return *log_; }
   Membership& membership() { return *membership_; }
   // Which leg answers reads from now on; `preferred` for kPrefer.
   void SetReadFrom(ReadFrom read_from, LegSlot preferred);
+  void SetOnEnospc(OnEnospc on_enospc) { on_enospc_ = on_enospc; }
   // Called when recovery has something new to do.
   void SetWorkListener(std::function<void()> listener) {
     on_work_ = std::move(listener);
   }
+  void SetLogMover(LogMover mover) { move_log_ = std::move(mover); }
+  void SetEventListener(EventListener listener) {
+    on_event_ = std::move(listener);
+  }
+
+  // --- the set of legs changes: leg_changes.cc ---
+  // The leg gave this error. It is down when this returns true, durably on
+  // record; false: it is the last one in sync.
+  bool FailLeg(LegSlot slot, Errno error);
+  // `heir`: who becomes the primary if the leg is it; -1: whoever can.
+  bool TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
+                  LegSlot heir);
+  // A leg is there (again). `accounted`: the log knows all that it lacks.
+  absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
+  absl::Status Promote(LegSlot slot);
+  // Why a leg that is down is down.
+  void SetLegDown(LegSlot slot, LegState why);
+  void Post(const std::string& event, const std::string& leg,
+            const std::string& detail);
 
   // --- looking: the primary answers ---
   ErrnoOr<struct stat> Stat(const ObjectRef& object);
+  ErrnoOr<struct stat> StatPath(absl::string_view path);
   ErrnoOr<std::string> Readlink(absl::string_view path);
-  ErrnoOr<UniqueFd> OpenDir(absl::string_view path);
+  // All names in a directory but . and .., as they are now.
+  ErrnoOr<std::vector<DirEntry>> ListDir(absl::string_view path);
   // The smallest leg's numbers: what is promised must fit everywhere.
   ErrnoOr<struct statvfs> Statvfs();
   ErrnoOr<std::string> GetXattr(const ObjectRef& object,
@@ -112,11 +152,13 @@ class Mirror {
   Errno Unlink(absl::string_view path, bool last_name,
                const std::string& other_name);
   Errno Rmdir(absl::string_view path);
+  // What a rename replaces; kLivesOn: it has other names.
+  enum class Replaced { kNothing, kIsGone, kLivesOn };
   // `object`: what is moved. With RENAME_EXCHANGE and directories, the caller
-  // says is_dir when either is one. `replaced_lives_on`: what is replaced has
-  // other names; `heir` is one of them, if one is known.
+  // says is_dir when either is one. `heir`: another name of what is replaced
+  // and lives on, if one is known.
   Errno Rename(const ObjectRef& object, absl::string_view to, unsigned flags,
-               bool replaced_lives_on, std::string heir);
+               Replaced replaced, std::string heir);
 
   // --- attributes ---
   Errno Chmod(const ObjectRef& object, mode_t mode);
@@ -143,7 +185,11 @@ class Mirror {
   ErrnoOr<size_t> CopyRange(const ObjectRef& from_object, OpenFile& from,
                             uint64_t from_offset, const ObjectRef& to_object,
                             OpenFile& to, uint64_t to_offset, size_t length);
-  ErrnoOr<off_t> Seek(OpenFile& file, off_t offset, int whence);
+  ErrnoOr<off_t> Seek(const ObjectRef& object, OpenFile& file, off_t offset,
+                      int whence);
+  // Before the last name of an open file goes: a leg that has it open can
+  // answer for it when the primary fails.
+  void OpenEverywhere(const ObjectRef& object, OpenFile& file);
   // Durable on every leg that takes writes (I21). A leg that cannot is
   // recorded as lacking the file first.
   Errno Fsync(const ObjectRef& object, OpenFile& file, bool data_only);
@@ -164,7 +210,6 @@ class Mirror {
 
   RegionMark EntriesMark(absl::string_view dir, int64_t since_ns) const;
   RegionMark AttributesMark(const ObjectRef& object) const;
-  RegionRecord DownRecord() const;
   // The marks that cover `range` of the file's regions, see mark_plan.cc.
   RegionGate::Request DataRequest(const ObjectRef& object, RegionRange range);
   std::optional<RegionMark> CoveringMark(const ObjectRef& object,
@@ -175,25 +220,44 @@ class Mirror {
 
   // Whether a change that fails has done nothing.
   enum class Atomic { kYes, kNo };
+  // Begins a change, with the legs that are down.
+  ErrnoOr<RegionChange> Begin(RegionGate::Request request);
+  LegSet TakersOf(const RegionChange& change) const;
   // Runs `change` on the primary, then on the other legs that take it.
   // `undo` takes it back from a leg when another has no space for it.
   Errno OnAllLegs(RegionGate::Request request, Atomic atomic,
                   const OnLeg& change, const OnLeg& undo);
+  // The part of it that decides: on the primary, or, if that is broken, on the
+  // leg that takes its place. `decided`: which it was.
+  Errno OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided);
+  // Asks the primary; if that is broken, the leg that takes its place.
+  // `ask(leg)` answers an ErrnoOr.
+  template <typename Ask>
+  auto AskPrimary(Ask ask) -> decltype(ask(std::declval<Leg&>()));
   RegionGate::Request AttributesRequest(const ObjectRef& object);
   // Changes the object's attributes on all legs by `change`.
-  Errno OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change);
-  // After the primary took the change: the others, and what to answer.
-  Errno OnOthers(RegionChange& change, Atomic atomic, const OnLeg& apply,
-                 const OnLeg& undo);
+  Errno OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change,
+                          const OnObject& undo = nullptr);
+  // After leg `decided` took the change: the others, and what to answer.
+  Errno OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
+                 const OnLeg& apply, const OnLeg& undo);
+  // How a taker fared that did not take a change.
+  struct Misses {
+    LegSet legs;
+    Errno no_space;
+  };
+  void Missed(LegSlot slot, Errno error, absl::string_view what,
+              Misses* misses);
   std::vector<RegionStates::IdleRegion> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
   std::string FindOtherName(absl::string_view path);
   bool MarkMoved(const ObjectRef& object, absl::string_view from,
-                 absl::string_view to);
+                 absl::string_view to, LegSet down);
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
   void EqualizeMtime(absl::string_view path, LegSet legs);
 
   ErrnoOr<UniqueFd> ObjectFd(Leg& leg, const ObjectRef& object);
+  int OpenFdOn(const Leg& leg, const ObjectRef& object);
   int WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   LegSlot ReadLeg(const ObjectRef& object, uint64_t offset, size_t size);
   // Changes the bytes [begin, end) of the file on all legs by `change`.
@@ -204,22 +268,39 @@ class Mirror {
   RegionMark SizeGuard(const ObjectRef& object) const;
   std::vector<RegionMark> MarksAhead(const ObjectRef& object,
                                      RegionRange range);
-  Errno WriteOthers(RegionChange& change, const ObjectRef& object,
-                    OpenFile& file, uint64_t offset, absl::string_view data,
-                    size_t& taken);
+  Errno WriteOthers(RegionChange& change, LegSlot decided,
+                    const ObjectRef& object, OpenFile& file, uint64_t offset,
+                    absl::string_view data, size_t& taken);
+  ErrnoOr<size_t> WriteOn(Leg& leg, const ObjectRef& object, OpenFile& file,
+                          uint64_t offset, absl::string_view data);
+  ErrnoOr<size_t> ReadOn(Leg& leg, const ObjectRef& object, OpenFile& file,
+                         uint64_t offset, char* buffer, size_t size);
+  ErrnoOr<size_t> ReadElsewhere(const ObjectRef& object, OpenFile& file,
+                                uint64_t offset, char* buffer, size_t size,
+                                LegSlot bad, Errno error);
+  bool Rewrite(Leg& leg, const ObjectRef& object, OpenFile& file,
+               uint64_t offset, absl::string_view data, Errno error);
+  LegSet LegsInSync(const ObjectRef& object, uint64_t offset, size_t size);
   ErrnoOr<size_t> WriteLegs(const ObjectRef& object, OpenFile& file,
                             uint64_t offset, absl::string_view data);
   int AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   Errno RecordBehind(const ObjectRef& object, LegSet legs);
-  size_t TakeBackTail(OpenFile& file, LegSet failed, uint64_t offset,
-                      size_t taken);
+  size_t TakeBackTail(OpenFile& file, LegSet failed, LegSlot decided,
+                      uint64_t offset, size_t taken);
+  Errno AfterSync(const ObjectRef& object,
+                  const std::vector<std::pair<LegSlot, Errno>>& failed,
+                  bool any_durable);
 
-  const std::vector<std::unique_ptr<Leg>>& legs_;
-  const LegSlot primary_;
-  const LegSet all_;
-  LegSet present_;
+  LegSlot Heir(LegSet without);
+  LegSet RecordLegs(LegSet out);
+  bool RecordLegGone(LegSlot slot, bool was_primary);
+  bool MendLog();
+  bool ReadyForChanges();
+
+  LegTable* const legs_;
   std::atomic<ReadFrom> read_from_;
   std::atomic<LegSlot> preferred_;
+  std::atomic<OnEnospc> on_enospc_;
   DirtyLog* const log_;
   Membership* const membership_;
   const Clock* const clock_;
@@ -227,6 +308,32 @@ class Mirror {
   NamesLock names_lock_;
   RegionGate gate_;
   std::function<void()> on_work_;
+  LogMover move_log_;
+  EventListener on_event_;
+  // Who changes the set of legs. What it waits for (labels, the log) never
+  // waits for it.
+  std::mutex changing_legs_;
+  bool log_is_lost_ = false;  // guarded by it
 };
+
+template <typename Ask>
+auto Mirror::AskPrimary(Ask ask) -> decltype(ask(std::declval<Leg&>())) {
+  for (;;) {
+    const LegSlot slot = legs_->primary();
+    auto answer = ask(leg(slot));
+    if (answer.ok() || !IsLegFailure(answer.error())) return answer;
+    ++legs_->errors(slot).read;
+    const LegSlot heir = Heir(LegSet::Of(slot));
+    if (legs_->primary() != slot) continue;
+    if (heir < 0) return answer;
+    // What every leg answers alike is no failure of one.
+    auto there = ask(leg(heir));
+    if (!there.ok() && IsLegFailure(there.error())) return answer;
+    if (!TakeLegOut(slot, LegState::kFailed, ErrnoText(answer.error()), heir)) {
+      return answer;
+    }
+    return there;
+  }
+}
 
 }  // namespace mirrorfs

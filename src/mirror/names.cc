@@ -16,7 +16,7 @@ ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error) {
   EqualizeMtime(ParentPath(path), secondaries());
   if (!error.ok()) return error;
   EqualizeMtime(path, secondaries());
-  return primary().Stat(path);
+  return StatPath(path);
 }
 
 ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
@@ -25,22 +25,20 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
   RegionGate::Request request;
   request.marks.push_back(
       EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
-  ErrnoOr<RegionChange> change = gate_.Begin(std::move(request));
-  if (!change.ok()) return change.error();
-  const auto create = [&](Leg& leg) {
-    const ActingAs acting(caller);
-    ErrnoOr<UniqueFd> fd = leg.Create(path, flags | O_RDWR | O_EXCL, mode);
-    if (!fd.ok()) return fd.error();
-    file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
-    return kOk;
-  };
-  if (const Errno error = create(primary()); !error.ok()) return error;
-  const Errno error = OnOthers(*change, Atomic::kYes, create,
-                               [&](Leg& leg) { return leg.Unlink(path); });
-  EqualizeMtime(ParentPath(path), secondaries() - change->lacking());
+  const Errno error = OnAllLegs(
+      std::move(request), Atomic::kYes,
+      [&](Leg& leg) {
+        const ActingAs acting(caller);
+        ErrnoOr<UniqueFd> fd = leg.Create(path, flags | O_RDWR | O_EXCL, mode);
+        if (!fd.ok()) return fd.error();
+        file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
+        return kOk;
+      },
+      [&](Leg& leg) { return leg.Unlink(path); });
+  EqualizeMtime(ParentPath(path), secondaries());
   if (!error.ok()) return error;
   file.times_unsettled = true;
-  return StatObject(file.write_fd(primary_));
+  return StatObject(file.write_fd(legs_->primary()));
 }
 
 ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
@@ -54,11 +52,15 @@ ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
     file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
     return kOk;
   };
-  if (const Errno error = create(primary()); !error.ok()) return error;
+  LegSlot decided = -1;
+  const Errno error = OnPrimary(legs_->up(), create, &decided);
+  if (!error.ok()) return error;
   // A leg that cannot is told so by Link, which finds no descriptor for it.
-  secondaries().ForEach([&](LegSlot slot) { (void)create(*legs_[slot]); });
+  (legs_->up() - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
+    (void)create(leg(slot));
+  });
   file.times_unsettled = true;
-  return StatObject(file.write_fd(primary_));
+  return StatObject(file.write_fd(decided));
 }
 
 ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
@@ -118,8 +120,7 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
   request.linked = object.linked;
   if (object.named) {
     request.covered.push_back(
-        {RegionKey::Entries(std::string(ParentPath(object.path))),
-         DownRecord()});
+        {RegionKey::Entries(std::string(ParentPath(object.path)))});
     request.covered.push_back(AttributesMark(object));
   }
   const Errno error = OnAllLegs(
@@ -144,7 +145,7 @@ Errno Mirror::Unlink(absl::string_view path, bool last_name,
   }
   if (!last_name && !heir.empty()) {
     request.moves_tree = true;
-    request.also = [&] { return log_->CopySubtree(path, heir); };
+    request.also = [&](LegSet) { return log_->CopySubtree(path, heir); };
   }
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
@@ -156,7 +157,7 @@ Errno Mirror::Unlink(absl::string_view path, bool last_name,
 // Another name of the file at `path`, by a walk of the primary: for a file with
 // several names whose others the kernel never asked for. Rare.
 std::string Mirror::FindOtherName(absl::string_view path) {
-  const ErrnoOr<struct stat> file = primary().Stat(path);
+  const ErrnoOr<struct stat> file = StatPath(path);
   std::string found;
   if (!file.ok()) return found;
   WalkLeg(primary(), [&](const std::string& name, const struct stat& st) {
@@ -178,8 +179,9 @@ Errno Mirror::Rmdir(absl::string_view path) {
 // A leg that does not take the move lacks at the new place all that it has, or
 // lacks, at the old one; what it has at the new place is something else.
 bool Mirror::MarkMoved(const ObjectRef& object, absl::string_view from,
-                       absl::string_view to) {
-  RegionRecord record = DownRecord();
+                       absl::string_view to, LegSet down) {
+  RegionRecord record;
+  record.missing = down;
   record.missing |= log_->Lacking(RegionKey::Attributes(std::string(from)));
   record.missing |= log_->Lacking(RegionKey::Attributes(std::string(to)));
   if (record.missing.empty()) return false;
@@ -189,10 +191,11 @@ bool Mirror::MarkMoved(const ObjectRef& object, absl::string_view from,
 }
 
 Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
-                     unsigned flags, bool replaced_lives_on, std::string heir) {
+                     unsigned flags, Replaced replaced, std::string heir) {
   const absl::string_view from = object.path;
   const int64_t since = CoverSince(object.created_ns);
-  if (replaced_lives_on && heir.empty() && log_->HasRecords(to)) {
+  const bool replaces = replaced != Replaced::kNothing;
+  if (replaced == Replaced::kLivesOn && heir.empty() && log_->HasRecords(to)) {
     heir = FindOtherName(to);
   }
   RegionGate::Request request;
@@ -210,13 +213,13 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
       request.marks.back().record.deep = true;
     }
   }
-  request.also = [&] {
+  request.also = [&](LegSet down) {
     bool flush = !heir.empty() && log_->CopySubtree(to, heir);
     flush |= log_->CopySubtree(from, to);
-    flush |= MarkMoved(object, from, to);
+    flush |= MarkMoved(object, from, to, down);
     if (flags & RENAME_EXCHANGE) {
       flush |= log_->CopySubtree(to, from);
-      flush |= MarkMoved(object, to, from);
+      flush |= MarkMoved(object, to, from, down);
     }
     return flush;
   };
@@ -227,7 +230,13 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       },
-      nullptr);
+      [&](Leg& leg) {
+        // What was replaced cannot be had back.
+        if (replaces && !(flags & RENAME_EXCHANGE)) return Errno(EEXIST);
+        const Errno renamed = leg.Rename(to, from, flags);
+        if (object.is_dir) leg.ForgetDirs();
+        return renamed;
+      });
   if (!error.ok()) return error;
   EqualizeMtime(ParentPath(from), secondaries());
   if (ParentPath(from) != ParentPath(to)) {

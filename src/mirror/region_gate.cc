@@ -29,7 +29,7 @@ RegionChange::RegionChange(RegionChange&& other) noexcept
     : gate_(std::exchange(other.gate_, nullptr)),
       encoded_(std::move(other.encoded_)),
       marks_(std::move(other.marks_)),
-      lacking_(other.lacking_) {}
+      missing_(other.missing_) {}
 
 RegionChange::~RegionChange() {
   if (gate_ != nullptr) gate_->End(encoded_);
@@ -41,7 +41,7 @@ Errno RegionChange::Fail(LegSet legs) {
     mark.record.missing |= legs;
     gate_->log_->MarkRegion(mark.key, mark.record);
   }
-  return gate_->log_->Flush().ok() ? kOk : Errno(EIO);
+  return gate_->Flush() ? kOk : Errno(EIO);
 }
 
 ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
@@ -60,33 +60,40 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
     }
   }
   RegionChange change(this, std::move(encoded), std::move(request.marks));
-  if (!before_first_change_().ok()) return Errno(EIO);
-  bool flush = request.also && request.also();
+  if (!hooks_.before_first_change().ok()) return Errno(EIO);
+  bool flush = request.also && request.also(request.down);
   // A leg that lacks any of it, or what lies on the way to it, takes nothing
   // of the change; so it lacks all of it from now on.
+  LegSet lacking;
   for (const RegionMark& mark : change.marks_) {
-    change.lacking_ |= log_->Lacking(mark.key);
+    lacking |= log_->Lacking(mark.key);
   }
   for (const RegionMark& mark : request.covered) {
-    change.lacking_ |= log_->Lacking(mark.key);
+    lacking |= log_->Lacking(mark.key);
   }
-  if (request.linked) change.lacking_ |= log_->LackingAnything();
-  // Legs that are away lack everything; the marks say so already.
-  if (!change.marks_.empty()) {
-    change.lacking_ -= change.marks_[0].record.missing;
-  }
-  if (!change.lacking_.empty()) {
+  if (request.linked) lacking |= log_->LackingAnything();
+  // For legs that are down the marks that cover say enough.
+  if (!(lacking - request.down).empty()) {
     std::move(request.covered.begin(), request.covered.end(),
               std::back_inserter(change.marks_));
   }
+  change.missing_ = request.down | lacking;
   for (RegionMark& mark : change.marks_) {
-    mark.record.missing |= change.lacking_;
+    mark.record.missing |= change.missing_;
     flush |= Mark(mark);
   }
-  for (RegionMark& mark : request.ahead) flush |= Mark(mark);
-  if (flush && !log_->Flush().ok()) return Errno(EIO);
+  for (RegionMark& mark : request.ahead) {
+    mark.record.missing |= request.down;
+    flush |= Mark(mark);
+  }
+  if (flush && !Flush()) return Errno(EIO);
   if (flush) KillPoint("mark-flushed");
   return change;
+}
+
+bool RegionGate::Flush() {
+  if (log_->Flush().ok()) return true;
+  return hooks_.mend_log && hooks_.mend_log() && log_->Flush().ok();
 }
 
 bool RegionGate::Mark(RegionMark& mark) {
@@ -148,8 +155,20 @@ void RegionGate::Clear(const std::vector<RegionStates::IdleRegion>& regions) {
     // In the log within the same critical section: a mark that comes between
     // would be overtaken by this clear.
     std::lock_guard lock(mutex_);
+    if (clears_held_ > 0) return;
     if (states_.ClearIfUnchanged(region) && key) log_->ClearRegion(*key);
   }
+}
+
+void RegionGate::HoldClears() {
+  std::lock_guard lock(mutex_);
+  ++clears_held_;
+}
+
+void RegionGate::ReleaseClears() {
+  std::lock_guard lock(mutex_);
+  --clears_held_;
+  states_.TouchAll();
 }
 
 void RegionGate::AdoptDirty() {
@@ -166,7 +185,7 @@ void RegionGate::AdvanceSince(
   for (const RegionStates::IdleRegion& directory : directories) {
     const std::optional<RegionKey> key = DecodeRegionKey(directory.key);
     std::lock_guard lock(mutex_);
-    if (key && states_.IsUnchanged(directory)) {
+    if (key && clears_held_ == 0 && states_.IsUnchanged(directory)) {
       log_->AdvanceSince(*key, since_ns);
     }
   }

@@ -29,8 +29,8 @@
 
 namespace mirrorfs {
 
-// A region about to change, and what its record must say meanwhile: the legs
-// that are away are in `missing`; `dirty` is added by the gate.
+// A region about to change, and what its record must say meanwhile; that it is
+// dirty, and on which legs it will be missing, is added by the gate.
 struct RegionMark {
   RegionKey key;
   RegionRecord record;
@@ -45,8 +45,9 @@ class RegionChange {
   RegionChange& operator=(RegionChange&&) = delete;
   ~RegionChange();
 
-  // Legs that must not be written, because they lack what is to be changed.
-  LegSet lacking() const { return lacking_; }
+  // Legs that do not take the change: they were down when it began, or lack
+  // what is to be changed. On record.
+  LegSet missing() const { return missing_; }
 
   // `legs` did not take the change: they lack these regions from now on.
   // Durable when it returns OK (I8).
@@ -61,18 +62,25 @@ class RegionChange {
   RegionGate* gate_;
   std::vector<std::string> encoded_;
   std::vector<RegionMark> marks_;
-  LegSet lacking_;
+  LegSet missing_;
 };
 
 class RegionGate {
  public:
-  // `before_first_change` makes the labels ready for a change (cheap once it
-  // has been done); both outlive the gate.
-  RegionGate(DirtyLog* log, std::function<absl::Status()> before_first_change)
-      : log_(log), before_first_change_(std::move(before_first_change)) {}
+  struct Hooks {
+    // Makes the labels ready for a change; cheap once it has been done.
+    std::function<absl::Status()> before_first_change;
+    // The log cannot be written. True when that has been mended.
+    std::function<bool()> mend_log;
+  };
+  // The log outlives the gate.
+  RegionGate(DirtyLog* log, Hooks hooks)
+      : log_(log), hooks_(std::move(hooks)) {}
 
   struct Request {
     std::vector<RegionMark> marks;
+    // Legs that are down, as of before the marks were thought of.
+    LegSet down;
     // Changed too, but covered by one of the marks: not marked themselves
     // (unless a leg lacks them), yet a recovery of them is waited for.
     std::vector<RegionMark> covered;
@@ -84,9 +92,9 @@ class RegionGate {
     // Records are copied to other places: no clear that is under way may take
     // effect on any.
     bool moves_tree = false;
-    // More to do to the log before the flush (a rename's re-keying); true
-    // when it left something to flush.
-    std::function<bool()> also;
+    // More to do to the log before the flush (a rename's re-keying), given
+    // the legs that are down; true when it left something to flush.
+    std::function<bool(LegSet down)> also;
   };
 
   // Waits until no region of the request is under recovery, and marks. EIO
@@ -106,6 +114,15 @@ class RegionGate {
   std::vector<RegionStates::IdleRegion> Idle(bool all);
   void Clear(const std::vector<RegionStates::IdleRegion>& regions);
 
+  // Until released nothing is cleared, and what was taken as idle before the
+  // release will not be: while the set of legs changes, "durable on all legs"
+  // has no meaning.
+  void HoldClears();
+  void ReleaseClears();
+
+  // All marks are durable; mends the log if it can be. False: write nothing.
+  bool Flush();
+
   // Directories to which nothing happened since they were taken: what they
   // made before `since_ns` is durable.
   void AdvanceSince(const std::vector<RegionStates::IdleRegion>& directories,
@@ -123,13 +140,14 @@ class RegionGate {
   bool Mark(RegionMark& mark);
 
   DirtyLog* const log_;
-  const std::function<absl::Status()> before_first_change_;
+  const Hooks hooks_;
 
   std::mutex mutex_;
   std::condition_variable changed_;  // a recovery or a change ended
   RegionStates states_;
   int64_t tick_ = 0;
   int waiters_ = 0;  // threads in changed_; End need not wake nobody
+  int clears_held_ = 0;
 };
 
 }  // namespace mirrorfs

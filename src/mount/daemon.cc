@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -18,6 +19,8 @@
 #include "fuse/file_system.h"
 #include "leg/new_mirror.h"
 #include "mirror/assembly.h"
+#include "mirror/leg_probe.h"
+#include "mirror/leg_table.h"
 #include "mirror/log_setup.h"
 #include "mirror/membership.h"
 #include "mount/fuse_session.h"
@@ -160,14 +163,17 @@ class Daemon {
   Assembly assembly_;
   LegLocks locks_;
   SystemClock clock_;
+  std::unique_ptr<LegTable> legs_;
   std::unique_ptr<DirtyLog> log_;
   LabelLog label_log_;
   bool log_in_use_ = false;
   std::unique_ptr<Membership> membership_;
   std::unique_ptr<Mirror> mirror_;
+  std::unique_ptr<LegProbe> probe_;
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Upkeep> upkeep_;
+  std::unique_ptr<Upkeep> probing_;
   std::unique_ptr<ControlServer> control_;
   MirrorFacts facts_;
 };
@@ -214,9 +220,9 @@ absl::Status Daemon::BuildLog() {
 absl::Status Daemon::BuildMirror() {
   const LabelVerdict& verdict = assembly_.verdict;
   MirrorSetup setup;
-  setup.primary = verdict.primary;
+  LegSet all;
   for (const LabelMember& member : assembly_.label.members) {
-    setup.all |= LegSet::Of(member.slot);
+    all |= LegSet::Of(member.slot);
   }
   const absl::StatusOr<ReadFrom> read_from = ReadFromOf(
       command_.options.read_policy, assembly_.label, &setup.preferred);
@@ -225,20 +231,38 @@ absl::Status Daemon::BuildMirror() {
   setup.read_from =
       command_.options.read_only ? ReadFrom::kPrimary : *read_from;
   if (!command_.options.read_only) {
-    setup.clock_lag_ns = assembly_.legs[verdict.primary]->ClockLagNs();
+    // Any of them may become the primary.
+    verdict.present.ForEach([&](LegSlot slot) {
+      setup.clock_lag_ns =
+          std::max(setup.clock_lag_ns, assembly_.legs[slot]->ClockLagNs());
+    });
   }
   facts_ = {command_.mount_point, assembly_.paths, command_.options.read_only};
 
-  setup.legs = &assembly_.legs;
-  membership_ = std::make_unique<Membership>(assembly_.label, &assembly_.legs,
-                                             verdict.primary, verdict.in_sync);
+  legs_ = std::make_unique<LegTable>(std::move(assembly_.legs), all,
+                                     verdict.primary);
+  setup.legs = legs_.get();
+  setup.on_enospc =
+      command_.options.on_enospc_degrade ? OnEnospc::kDegrade : OnEnospc::kFail;
+  membership_ = std::make_unique<Membership>(assembly_.label, legs_.get(),
+                                             verdict.in_sync);
   mirror_ =
       std::make_unique<Mirror>(setup, log_.get(), membership_.get(), &clock_);
   membership_->SetLog(label_log_);
   membership_->SetAccounted(verdict.unaccounted - verdict.in_sync);
+  if (command_.options.log == "disk") {
+    mirror_->SetLogMover([this](const Leg& to, const auto& note) {
+      return MoveLog(to, *log_, note);
+    });
+  }
+  probe_ = std::make_unique<LegProbe>(
+      mirror_.get(), assembly_.paths,
+      [this](const Leg& leg) { return locks_.TakeOne(leg); });
   if (!log_in_use_) return absl::OkStatus();
   mirror_->gate().AdoptDirty();
-  return membership_->BeforeFirstChange();
+  return membership_->BeforeFirstChange().empty()
+             ? absl::OkStatus()
+             : absl::UnavailableError("a leg's label cannot be written");
 }
 
 absl::Status Daemon::StartControl() {
@@ -318,6 +342,10 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
     if (!command_.options.read_only) {
       recovery_->Start();
       upkeep_ = std::make_unique<Upkeep>(TickPeriod(), [this] { Tick(); });
+      if (command_.options.probe_interval > absl::ZeroDuration()) {
+        probing_ = std::make_unique<Upkeep>(command_.options.probe_interval,
+                                            [this] { probe_->ProbeAll(); });
+      }
     }
     served = session.Serve(command_.options.threads);
   }
@@ -330,13 +358,15 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
 
 absl::Status Daemon::End() {
   if (command_.options.read_only) return absl::OkStatus();
+  if (probing_) probing_->Stop();
   recovery_->Stop();
   upkeep_->Stop();
   mirror_->ClearIdle(/*all=*/true, [this] { fs_->SettleOpenFiles(); });
   const DirtyLog::SyncCount count = log_->GetSyncCount(mirror_->all());
   const bool empty = count.regions == 0 && count.dirty == 0;
-  if (!empty && label_log_.type == "core") {
-    absl::StatusOr<LabelLog> saved = SaveLog(assembly_, *log_);
+  if (!empty && membership_->label().log.type == "core") {
+    absl::StatusOr<LabelLog> saved =
+        SaveLog(membership_->label(), mirror_->primary(), *log_);
     if (!saved.ok()) return saved.status();
     membership_->SetLog(*saved);
   }

@@ -15,9 +15,16 @@ namespace mirrorfs {
 class LegLocks {
  public:
   absl::Status Take(const std::vector<std::unique_ptr<Leg>>& legs);
+  // One that comes later. A leg that was locked before may be given again.
+  absl::Status TakeOne(const Leg& leg);
 
  private:
-  std::vector<UniqueFd> locks_;
+  struct Lock {
+    dev_t dev;
+    ino_t ino;
+    UniqueFd fd;
+  };
+  std::vector<Lock> locks_;
 };
 
 }  // namespace mirrorfs

@@ -110,6 +110,21 @@ absl::Status SetReadPolicy(absl::string_view value, MountOptions* options) {
   return absl::OkStatus();
 }
 
+absl::Status SetOnEnospc(absl::string_view value, MountOptions* options) {
+  if (value != "fail" && value != "degrade") {
+    return Bad("must be fail or degrade");
+  }
+  options->on_enospc_degrade = value == "degrade";
+  return absl::OkStatus();
+}
+
+absl::Status SetProbeInterval(absl::string_view value, MountOptions* options) {
+  const absl::StatusOr<absl::Duration> interval = ParseDuration(value);
+  if (!interval.ok()) return interval.status();
+  options->probe_interval = *interval;
+  return absl::OkStatus();
+}
+
 absl::Status SetCache(absl::string_view value, MountOptions* options) {
   if (value == "writethrough") {
     options->cache = CacheMode::kWriteThrough;
@@ -142,6 +157,14 @@ constexpr MountOptionInfo kTable[] = {
     {"wait-legs", Kind::kValue, "DURATION",
      "wait that long for missing legs before starting degraded [0]",
      SetWaitLegs},
+    {"probe-interval", Kind::kValue, "DURATION",
+     "how often legs are looked after: one that is gone fails, one that is "
+     "back is taken in; 0 is never [10s]",
+     SetProbeInterval},
+    {"on-enospc", Kind::kValue, "fail|degrade",
+     "when a leg has no space for a change: the change fails, or the leg "
+     "[fail]",
+     SetOnEnospc},
     {"create", Kind::kFlag, "",
      "label the legs first if they are empty and have no label",
      Set<&O::create, true>},

@@ -39,6 +39,8 @@ struct MountOptions {
   uint64_t region_bytes = 0;  // 0: from the label
   std::string name;           // of the mirror; empty: from the label
   int min_legs = 1;
+  absl::Duration probe_interval = absl::Seconds(10);  // 0: never
+  bool on_enospc_degrade = false;
   bool create = false;
   ReadPolicy read_policy;
   int threads = 0;  // 0: the daemon chooses

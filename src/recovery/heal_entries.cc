@@ -47,14 +47,14 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
   KillPoint("recovery-names");
   LegSet healed;
   targets.ForEach([&](LegSlot slot) {
-    const Errno error = HealNames(work, *mirror_->legs()[slot]);
+    const Errno error = HealNames(work, mirror_->leg(slot));
     if (error.ok()) {
       healed |= LegSet::Of(slot);
       return;
     }
+    Blame(mirror_->leg(slot), error);
     spdlog::warn("leg \"{}\": healing directory \"{}\": {}",
-                 mirror_->legs()[slot]->name(), work.key.path,
-                 ErrnoText(error));
+                 mirror_->leg(slot).name(), work.key.path, ErrnoText(error));
   });
   if (!healed.empty()) mirror_->log().SetRegionSync(work.key, healed, true);
   mirror_->gate().FinishRecovery(held);

@@ -64,6 +64,10 @@ bool Healer::Heal(const DirtyLog::Work& work) {
   return healed;
 }
 
+void Healer::Blame(const Leg& leg, Errno error) {
+  if (IsLegFailure(error)) (void)mirror_->FailLeg(leg.slot(), error);
+}
+
 void Healer::NameIsMissing(const std::string& path, LegSlot slot) {
   RegionRecord record;
   record.missing = LegSet::Of(slot);
@@ -82,9 +86,10 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
       mirror_->primary().OpenObject(key.path, O_PATH);
   if (!from.ok()) {
     outcome = IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
+    Blame(mirror_->primary(), from.error());
   } else {
     targets.ForEach([&](LegSlot slot) {
-      if (!EqualizeOn(*mirror_->legs()[slot], key.path, from->get())) {
+      if (!EqualizeOn(mirror_->leg(slot), key.path, from->get())) {
         outcome = Outcome::kLater;
       }
     });
@@ -105,12 +110,14 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, int from) {
                      (truth->st_mode & S_IFMT) == (copy->st_mode & S_IFMT);
   if (!there) {
     if (copy.ok() || IsGone(copy.error())) NameIsMissing(path, leg.slot());
+    if (!copy.ok()) Blame(leg, copy.error());
     return false;
   }
   const Errno error = CopyAttributes(from, to->get());
   if (!error.ok()) {
     spdlog::warn("leg \"{}\": attributes of \"{}\": {}", leg.name(), path,
                  ErrnoText(error));
+    Blame(leg, error);
   }
   return error.ok();
 }
@@ -175,7 +182,7 @@ uint64_t Healer::SkipHoles(const std::string& path, uint64_t index,
     next = std::min(next, found);
   };
   look(mirror_->primary());
-  targets.ForEach([&](LegSlot slot) { look(*mirror_->legs()[slot]); });
+  targets.ForEach([&](LegSlot slot) { look(mirror_->leg(slot)); });
   return next;
 }
 
@@ -224,10 +231,11 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
   Outcome outcome = Outcome::kHealed;
   targets.ForEach([&](LegSlot slot) {
-    Leg& leg = *mirror_->legs()[slot];
+    Leg& leg = mirror_->leg(slot);
     const ErrnoOr<UniqueFd> to = leg.OpenObject(path, kTargetFlags);
     if (!to.ok() || !IsRegular(to->get())) {
       if (to.ok() || IsGone(to.error())) NameIsMissing(path, slot);
+      if (!to.ok()) Blame(leg, to.error());
       outcome = Outcome::kLater;
       return;
     }

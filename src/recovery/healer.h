@@ -88,6 +88,8 @@ class Healer {
   Outcome HealRegion(const std::string& path, uint64_t index, LegSet targets,
                      const std::function<void()>& healed);
   Outcome CopyRegion(const std::string& path, uint64_t index, LegSet targets);
+  // The leg gave this error; it may be one that takes it out.
+  void Blame(const Leg& leg, Errno error);
   // The name is not on the leg although the log thought so.
   void NameIsMissing(const std::string& path, LegSlot slot);
 

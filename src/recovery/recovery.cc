@@ -46,7 +46,7 @@ void Recovery::Wake() {
 void Recovery::Run() {
   pthread_setname_np(pthread_self(), "recovery");
   mirror_->present().ForEach(
-      [this](LegSlot slot) { mirror_->legs()[slot]->RemoveTemporaries(); });
+      [this](LegSlot slot) { mirror_->leg(slot).RemoveTemporaries(); });
   int retry_ms = kRetryMsMin;
   while (!stopping_) {
     {
@@ -131,7 +131,7 @@ void Recovery::AdmitLegs() {
     return;
   }
   admitted.ForEach([&](LegSlot slot) {
-    spdlog::info("leg \"{}\" is in sync", mirror_->legs()[slot]->name());
+    spdlog::info("leg \"{}\" is in sync", mirror_->leg(slot).name());
   });
 }
 

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The set of legs changes while requests are under way: a leg fails, is taken
+// out, comes back, becomes the primary.
+//
+// What keeps it safe, for a leg that leaves:
+//   1. Clears are held: what is not yet durable on it stays marked.
+//   2. It is down: who begins a change from now on does not count on it. Who
+//      began before finds it down, or gets its error, and records what it
+//      missed.
+//   3. New labels, durably, on those that stay, before any change is
+//      acknowledged that it does not see (I8): changes that begin wait for
+//      them (Membership::BeforeFirstChange), those that had begun wait in
+//      FailLeg.
+//   4. Everything dirty is missing on it: it may not have been durable there.
+#include <spdlog/spdlog.h>
+
+#include <bit>
+
+#include "base/kill_point.h"
+#include "dirtylog/log_factory.h"
+#include "leg/label.h"
+#include "mirror/mirror.h"
+
+namespace mirrorfs {
+namespace {
+
+const char* Describe(LegState why) {
+  switch (why) {
+    case LegState::kOffline:
+      return "offline";
+    case LegState::kConflict:
+      return "in conflict";
+    default:
+      return "failed";
+  }
+}
+
+}  // namespace
+
+LegSlot Mirror::Heir(LegSet without) {
+  const LegSet whole = membership_->in_sync() & legs_->up();
+  const LegSet heirs = whole - log_->LackingAnything() - without;
+  return heirs.empty() ? -1 : std::countr_zero(heirs.bits());
+}
+
+bool Mirror::FailLeg(LegSlot slot, Errno error) {
+  return TakeLegOut(slot, LegState::kFailed, ErrnoText(error), -1);
+}
+
+bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
+                        LegSlot heir) {
+  std::lock_guard lock(changing_legs_);
+  if (!legs_->up().has(slot)) return true;
+  const LegSet out = LegSet::Of(slot);
+  const bool was_primary = legs_->primary() == slot;
+  if (was_primary) {
+    if (heir < 0 || !membership_->in_sync().has(heir)) heir = Heir(out);
+    if (heir < 0) return false;
+  }
+  spdlog::error("leg \"{}\" is {}: {}", legs_->at(slot).name(), Describe(why),
+                reason);
+  KillPoint("leg-failing");
+  gate_.HoldClears();
+  membership_->HoldChanges();
+  legs_->SetDown(slot, why);
+  if (was_primary) legs_->SetPrimary(heir);
+  const bool recorded = RecordLegGone(slot, was_primary);
+  gate_.ReleaseClears();
+  KillPoint("leg-failed");
+  if (!recorded) {
+    // Nobody is left who could be told: as if nothing had been.
+    legs_->SetUp(slot);
+    if (was_primary) legs_->SetPrimary(slot);
+    membership_->ReleaseChanges();
+    return false;
+  }
+  Post("leg-failed", legs_->at(slot).name(), reason);
+  if (was_primary) Post("primary-changed", primary().name(), "");
+  if (on_work_) on_work_();
+  return true;
+}
+
+// Labels without `out`, and the log where it can be written.
+LegSet Mirror::RecordLegs(LegSet out) {
+  LegSet unwritten;
+  const auto record = [&](const LabelLog& log) {
+    unwritten = membership_->LegsLeft(out, log);
+    return unwritten.empty() ? absl::OkStatus()
+                             : absl::UnavailableError("labels");
+  };
+  const Label label = membership_->label();
+  const LabelMember* host = label.FindMember(label.log.leg_uuid);
+  const bool host_is_gone = host != nullptr && !legs_->up().has(host->slot);
+  if (!move_log_ || !(host_is_gone || log_is_lost_)) {
+    (void)record(label.log);
+    return unwritten;
+  }
+  spdlog::warn("the dirty log moves to leg \"{}\"", primary().name());
+  const absl::Status moved = move_log_(primary(), record);
+  if (moved.ok()) {
+    log_is_lost_ = false;
+  } else if (unwritten.empty()) {
+    spdlog::error("dirty log: {}", moved.ToString());
+    unwritten = LegSet::Of(legs_->primary());
+  }
+  return unwritten;
+}
+
+bool Mirror::RecordLegGone(LegSlot slot, bool was_primary) {
+  LegSet out = LegSet::Of(slot);
+  for (;;) {
+    const LegSet unwritten = RecordLegs(out);
+    if (unwritten.empty()) break;
+    // A leg that cannot even be told is gone, too.
+    out |= unwritten;
+    if (unwritten.has(legs_->primary())) {
+      const LegSlot heir = Heir(out);
+      if (heir < 0) return false;
+      legs_->SetPrimary(heir);
+      was_primary = true;
+    }
+    unwritten.ForEach(
+        [&](LegSlot gone) { legs_->SetDown(gone, LegState::kFailed); });
+  }
+  // A new primary is right by definition; what is under way may be on others
+  // and not on it.
+  log_->SuspectDirty(was_primary ? legs_->all() - LegSet::Of(legs_->primary())
+                                 : out);
+  return log_->Flush().ok();
+}
+
+// The log cannot be written: the leg it lies on fails, or, if it lies
+// elsewhere, it moves to the primary.
+bool Mirror::MendLog() {
+  const Label label = membership_->label();
+  const LabelMember* host = label.FindMember(label.log.leg_uuid);
+  if (host != nullptr && legs_->up().has(host->slot)) {
+    return FailLeg(host->slot, Errno(EIO));
+  }
+  std::lock_guard lock(changing_legs_);
+  if (log_->Flush().ok()) return true;  // another thread was here first
+  if (!move_log_) return false;
+  Post("log-failed", "", label.log.dir);
+  log_is_lost_ = true;
+  gate_.HoldClears();
+  membership_->HoldChanges();
+  const bool mended = RecordLegs(LegSet()).empty();
+  if (!mended) membership_->ReleaseChanges();
+  gate_.ReleaseClears();
+  return mended;
+}
+
+bool Mirror::ReadyForChanges() {
+  for (;;) {
+    const LegSet unwritten = membership_->BeforeFirstChange();
+    if (unwritten.empty()) return true;
+    bool failed = true;
+    unwritten.ForEach(
+        [&](LegSlot slot) { failed &= FailLeg(slot, Errno(EIO)); });
+    if (!failed) return false;
+  }
+}
+
+absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
+  std::lock_guard lock(changing_legs_);
+  const LegSlot slot = leg->slot();
+  const LegSet in = LegSet::Of(slot);
+  legs_->Put(std::move(leg));
+  KillPoint("leg-returning");
+  if (!accounted) {
+    MarkAll(*log_, in);
+    if (!log_->Flush().ok())
+      return absl::UnavailableError("the dirty log failed");
+  }
+  // The labels of the others say that what it lacks is in the log; its own,
+  // that it is not whole.
+  absl::Status status = membership_->LegReturned(in);
+  if (!status.ok()) return status;
+  legs_->SetUp(slot);
+  spdlog::info("leg \"{}\" is back, and catches up", legs_->at(slot).name());
+  Post("leg-back", legs_->at(slot).name(), accounted ? "" : "compared whole");
+  if (on_work_) on_work_();
+  return absl::OkStatus();
+}
+
+absl::Status Mirror::Promote(LegSlot slot) {
+  std::lock_guard lock(changing_legs_);
+  if (legs_->primary() == slot) return absl::OkStatus();
+  if (!legs_->up().has(slot) || !membership_->in_sync().has(slot) ||
+      log_->LackingAnything().has(slot)) {
+    return absl::FailedPreconditionError(
+        "only a leg that is in sync can become the primary");
+  }
+  gate_.HoldClears();
+  membership_->HoldChanges();
+  legs_->SetPrimary(slot);
+  KillPoint("leg-promoted");
+  const LegSet unwritten = RecordLegs(LegSet());
+  if (!unwritten.empty()) membership_->ReleaseChanges();
+  log_->SuspectDirty(legs_->all() - LegSet::Of(slot));
+  const bool flushed = log_->Flush().ok();
+  gate_.ReleaseClears();
+  if (on_work_) on_work_();
+  if (!unwritten.empty() || !flushed) {
+    return absl::UnavailableError("the change could not be recorded");
+  }
+  Post("primary-changed", legs_->at(slot).name(), "promoted");
+  return absl::OkStatus();
+}
+
+void Mirror::SetLegDown(LegSlot slot, LegState why) {
+  std::lock_guard lock(changing_legs_);
+  if (!legs_->up().has(slot)) legs_->SetDown(slot, why);
+}
+
+void Mirror::Post(const std::string& event, const std::string& leg,
+                  const std::string& detail) {
+  if (on_event_) on_event_(event, leg, detail);
+}
+
+}  // namespace mirrorfs

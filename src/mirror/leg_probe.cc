@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "mirror/leg_probe.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace mirrorfs {
+
+Returning JudgeReturn(const Label& ours, const Label& theirs) {
+  if (theirs.mirror_uuid != ours.mirror_uuid) return Returning::kForeign;
+  const LabelMember* member = ours.FindMember(theirs.leg_uuid);
+  if (member == nullptr) return Returning::kForeign;
+  const LabelOrder order = CompareLabels(theirs, ours);
+  if (order == LabelOrder::kConflict || order == LabelOrder::kNewer) {
+    return Returning::kConflict;
+  }
+  // Of this generation, though it is no member of it: it was being healed, and
+  // the log knows what it lacks still.
+  if (order == LabelOrder::kSame) {
+    const LabelMember* own = theirs.FindMember(theirs.leg_uuid);
+    return own != nullptr && !own->in_sync ? Returning::kAccounted
+                                           : Returning::kUnaccounted;
+  }
+  return !member->in_sync && member->left_at == theirs.generation.id
+             ? Returning::kAccounted
+             : Returning::kUnaccounted;
+}
+
+std::string LegProbe::path(LegSlot slot) {
+  std::lock_guard lock(mutex_);
+  return paths_[slot];
+}
+
+void LegProbe::SetPath(LegSlot slot, const std::string& path) {
+  std::lock_guard lock(mutex_);
+  paths_[slot] = path;
+}
+
+void LegProbe::ProbeAll() {
+  mirror_->all().ForEach([this](LegSlot slot) {
+    if (mirror_->present().has(slot)) {
+      CheckRoot(slot);
+    } else if (mirror_->legs().state(slot) != LegState::kOffline) {
+      (void)TakeIn(slot);
+    }
+  });
+}
+
+// A leg that was unmounted lazily, or removed, or has another directory in its
+// place, still takes what we write; nobody would ever find it.
+void LegProbe::CheckRoot(LegSlot slot) {
+  const Leg& leg = mirror_->leg(slot);
+  struct stat st;
+  const bool there = stat(path(slot).c_str(), &st) == 0;
+  if (there && st.st_dev == leg.dev() && st.st_ino == leg.root_ino()) return;
+  const Errno error = there ? Errno(ESTALE) : Errno::Last();
+  mirror_->TakeLegOut(
+      slot, LegState::kFailed,
+      absl::StrCat(path(slot), ": ",
+                   there ? "another directory is there" : ErrnoText(error)),
+      -1);
+}
+
+absl::Status LegProbe::TakeIn(LegSlot slot) {
+  std::lock_guard one_at_a_time(probing_);
+  if (mirror_->present().has(slot)) return absl::OkStatus();
+  return TryTakeIn(slot);
+}
+
+absl::Status LegProbe::TryTakeIn(LegSlot slot) {
+  const std::string where = path(slot);
+  if (where.empty()) return absl::NotFoundError("its path is not known");
+  absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(where);
+  if (!leg.ok()) return leg.status();
+  const ErrnoOr<struct statvfs> st = (*leg)->Statvfs();
+  if (st.ok() && st->f_flag & ST_RDONLY) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("leg ", where, ": its file system is read-only"));
+  }
+  const absl::StatusOr<Label> label = ReadLabel((*leg)->root_fd());
+  if (!label.ok()) return label.status();
+  const Label ours = mirror_->membership().label();
+  const Returning returning = JudgeReturn(ours, *label);
+  const LabelMember* member = ours.FindMember(label->leg_uuid);
+  if (returning == Returning::kForeign || member->slot != slot) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("leg ", where, ": another leg is there"));
+  }
+  if (returning == Returning::kConflict) {
+    if (mirror_->legs().state(slot) != LegState::kConflict) {
+      spdlog::error(
+          "leg \"{}\" was changed without the others; choose what to keep "
+          "with `mirrorfs resolve`",
+          member->name);
+      mirror_->SetLegDown(slot, LegState::kConflict);
+      mirror_->Post("conflict", member->name, "");
+    }
+    return absl::AbortedError(absl::StrCat(
+        "leg \"", member->name, "\" was changed without the others"));
+  }
+  if (absl::Status status = take_lock_(**leg); !status.ok()) return status;
+  (*leg)->Identify(slot, member->name, member->uuid);
+  return mirror_->TakeLegIn(*std::move(leg),
+                            returning == Returning::kAccounted);
+}
+
+}  // namespace mirrorfs
