@@ -393,6 +393,7 @@ Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
     behind |= LegSet::Of(slots[i]);
   }
   if (behind.has(primary_)) return Errno(EIO);
+  if (!object.named) file.NoteBehind(behind);
   return behind.empty() || !object.named ? kOk : RecordBehind(object, behind);
 }
 

@@ -168,6 +168,35 @@ def test_unnamed_files_and_a_crash(modern):
     modern.settle_and_compare()
 
 
+def test_unnamed_files_that_a_leg_has_no_space_for(disks, mirrors):
+    """What is named then must be whole on every leg, or on record."""
+    small, large = disks("ext4", 64 << 20), disks("ext4", 256 << 20)
+    mirror = mirrors()
+    mirror.legs = [large.where / "a", small.where / "b"]
+    for leg in mirror.legs:
+        leg.mkdir()
+    mirror.create()
+    mirror.mount()
+    needs_libfuse_317(mirror)
+    mirror.expect_diagnostics("no space|leg \"b\"")
+    filler = small.where / "filler"
+    fd = os.open(mirror.mnt, os.O_TMPFILE | os.O_RDWR, 0o644)
+    # A file with a hole, so that the failing write does not make it longer.
+    os.ftruncate(fd, 8 << 20)
+    free = os.statvfs(small.where).f_bfree * os.statvfs(small.where).f_frsize
+    with open(filler, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free - (1 << 20))
+    with pytest.raises(OSError) as failed:
+        for n in range(4):
+            os.pwrite(fd, os.urandom(1 << 20), n << 20)
+    assert failed.value.errno == errno.ENOSPC
+    filler.unlink()
+    link_fd(fd, mirror.mnt / "named")
+    os.close(fd)
+    mirror.wait_sync()
+    mirror.settle_and_compare()
+
+
 # ---- without the page cache
 
 def test_shared_mappings_without_a_cache(uncached):
