@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from support import disks as disks_module  # noqa: E402
 from support import mirror as mirror_module  # noqa: E402
+from support.sanitizers import Reports  # noqa: E402
 from support.watchdog import Watchdog  # noqa: E402
 
 NATIVE = os.environ.get("MIRRORFS_TEST_NATIVE") == "1"
@@ -72,6 +73,33 @@ def pytest_runtest_makereport(item, call):
             if said:
                 report.sections.append(
                     (f"the daemon of {mirror.base} said", said[-8000:]))
+
+
+@pytest.fixture(scope="session")
+def sanitizer_reports():
+    reports = Reports()
+    yield reports
+    reports.close()
+
+
+def _fail_with_reports(reports):
+    text = reports.take()
+    if text:
+        pytest.fail("a sanitizer reported:\n" + text[:20000], pytrace=False)
+
+
+# Both come before every other fixture, so they look when those have ended: a
+# leak is reported at the end of the daemon.
+@pytest.fixture(scope="module", autouse=True)
+def no_reports_of_module(sanitizer_reports):
+    yield
+    _fail_with_reports(sanitizer_reports)
+
+
+@pytest.fixture(autouse=True)
+def no_reports(sanitizer_reports):
+    yield
+    _fail_with_reports(sanitizer_reports)
 
 
 @pytest.fixture(scope="session")

@@ -167,9 +167,10 @@ void Read(fuse_req_t request, fuse_ino_t id, size_t size, off_t offset,
 void Write(fuse_req_t request, fuse_ino_t id, const char* data, size_t size,
            off_t offset, fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  // Of direct writes the kernel leaves O_SYNC to us; of others it asks for an
-  // fsync.
-  const bool data_sync = info->flags & O_DIRECT && info->flags & O_DSYNC;
+  // Of writes past its page cache the kernel leaves O_SYNC to us; of others it
+  // asks for an fsync.
+  const bool past_cache = info->flags & O_DIRECT || fs.options().direct_io;
+  const bool data_sync = past_cache && info->flags & O_DSYNC;
   ErrnoOr<size_t> taken = size_t{0};
   {
     const SharedNames names = HoldNames(fs);

@@ -10,7 +10,10 @@ namespace mirrorfs {
 
 RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
   RegionGate::Request request;
-  if (!object.named) return request;
+  if (!object.named) {
+    request.unnamed = object.open;
+    return request;
+  }
   request.linked = object.linked;
   RegionMark attributes = AttributesMark(object);
   if (std::optional<RegionMark> cover = CoveringMark(object, kNoTail)) {

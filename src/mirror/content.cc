@@ -511,6 +511,7 @@ Errno Mirror::AfterSync(const ObjectRef& object,
       behind |= LegSet::Of(slot);
     }
   }
+  if (!object.named && object.open) object.open->NoteBehind(behind);
   return behind.empty() || !object.named ? kOk : RecordBehind(object, behind);
 }
 

@@ -70,7 +70,10 @@ RegionMark Mirror::SizeGuard(const ObjectRef& object) const {
 RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
                                         RegionRange range) {
   RegionGate::Request request;
-  if (!object.named) return request;  // no crash can show it again
+  if (!object.named) {
+    request.unnamed = object.open;
+    return request;
+  }
   request.linked = object.linked;
   if (range.size() > kSingleRegionsMax) return SizeRequest(object, range.first);
   std::vector<RegionMark> regions;
@@ -115,7 +118,10 @@ std::vector<RegionMark> Mirror::MarksAhead(const ObjectRef& object,
 RegionGate::Request Mirror::SizeRequest(const ObjectRef& object,
                                         uint64_t from) {
   RegionGate::Request request;
-  if (!object.named) return request;
+  if (!object.named) {
+    request.unnamed = object.open;
+    return request;
+  }
   request.linked = object.linked;
   RegionMark attributes = AttributesMark(object);
   if (std::optional<RegionMark> cover = CoveringMark(object, from)) {

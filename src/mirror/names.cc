@@ -127,9 +127,10 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
         if (object.named) return leg.Link(object.path, path);
-        const int fd =
-            object.open == nullptr ? -1 : object.open->write_fd(leg.slot());
-        return fd < 0 ? Errno(ENOENT) : leg.LinkFd(fd, path);
+        if (object.open == nullptr) return Errno(ENOENT);
+        const int fd = object.open->write_fd(leg.slot());
+        const bool behind = object.open->behind().has(leg.slot());
+        return fd < 0 || behind ? Errno(ENOENT) : leg.LinkFd(fd, path);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
   return FinishNew(path, error);

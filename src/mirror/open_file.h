@@ -30,6 +30,11 @@ class OpenFile {
   int write_fd(LegSlot slot) const { return on_leg_[slot].write_fd.load(); }
   LegSet writable_legs() const;
 
+  // Legs that did not take a change of a file without a name: nothing else
+  // tells, and what they have must not get a name.
+  LegSet behind() const { return LegSet(behind_.load()); }
+  void NoteBehind(LegSet legs) { behind_.fetch_or(legs.bits()); }
+
   // Keeps the descriptor; the one it replaces stays open to the end, because a
   // request may be using it. `epoch` is the leg's replaced_epoch at opening.
   void SetReadFd(LegSlot slot, UniqueFd fd);
@@ -56,6 +61,7 @@ class OpenFile {
   void Retire(int fd);
 
   std::vector<OnLeg> on_leg_;
+  std::atomic<uint64_t> behind_{0};
   std::mutex retired_mutex_;
   std::vector<UniqueFd> retired_;
 };

@@ -29,6 +29,7 @@ RegionChange::RegionChange(RegionChange&& other) noexcept
     : gate_(std::exchange(other.gate_, nullptr)),
       encoded_(std::move(other.encoded_)),
       marks_(std::move(other.marks_)),
+      unnamed_(std::move(other.unnamed_)),
       missing_(other.missing_) {}
 
 RegionChange::~RegionChange() {
@@ -36,6 +37,7 @@ RegionChange::~RegionChange() {
 }
 
 Errno RegionChange::Fail(LegSet legs) {
+  if (unnamed_ != nullptr) unnamed_->NoteBehind(legs);
   for (RegionMark& mark : marks_) {
     mark.record.dirty = true;
     mark.record.missing |= legs;
@@ -60,6 +62,8 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
     }
   }
   RegionChange change(this, std::move(encoded), std::move(request.marks));
+  change.unnamed_ = std::move(request.unnamed);
+  if (change.unnamed_) change.unnamed_->NoteBehind(request.down);
   if (!hooks_.before_first_change().ok()) return Errno(EIO);
   bool flush = request.also && request.also(request.down);
   // A leg that lacks any of it, or what lies on the way to it, takes nothing

@@ -17,12 +17,14 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/errno.h"
 #include "dirtylog/dirty_log.h"
+#include "mirror/open_file.h"
 #include "region/region_key.h"
 #include "region/region_record.h"
 #include "region/region_states.h"
@@ -50,7 +52,7 @@ class RegionChange {
   LegSet missing() const { return missing_; }
 
   // `legs` did not take the change: they lack these regions from now on.
-  // Durable when it returns OK (I8).
+  // Durable when it returns OK (I8). Of a file without a name it is only noted.
   Errno Fail(LegSet legs);
 
  private:
@@ -62,6 +64,7 @@ class RegionChange {
   RegionGate* gate_;
   std::vector<std::string> encoded_;
   std::vector<RegionMark> marks_;
+  std::shared_ptr<OpenFile> unnamed_;
   LegSet missing_;
 };
 
@@ -84,6 +87,9 @@ class RegionGate {
     // Changed too, but covered by one of the marks: not marked themselves
     // (unless a leg lacks them), yet a recovery of them is waited for.
     std::vector<RegionMark> covered;
+    // The file that changes has no name: there is nothing to mark, because no
+    // crash can show it again.
+    std::shared_ptr<OpenFile> unnamed;
     // Marked in the same write, but not part of the change: marking ahead.
     std::vector<RegionMark> ahead;
     // The object has other names, under which the log may know what this one

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from support.mirror import run
+from support.mirror import REPO, run
 from support.syscalls import RENAME_EXCHANGE, fallocate, renameat2
 
 MIB = 1 << 20
@@ -408,7 +408,7 @@ def test_different_file_systems(disks, mirrors):
         fd = os.open(root / "sparse", os.O_RDWR)
         fallocate(fd, 3, 5 * MIB, MIB)
         os.close(fd)
-    run("cp", "-a", "/etc/init.d", root / "copy")
+    run("cp", "-a", REPO / "src", root / "copy")
     mirror.settle_and_compare()
 
 

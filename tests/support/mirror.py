@@ -142,7 +142,6 @@ class Mirror:
         self.env = dict(os.environ)
         self.env["MIRRORFS_RUN_DIR"] = str(self.run_dir)
         self.env["PATH"] = f"{HELPER.parent}:{CLI.parent}:" + self.env["PATH"]
-        self.env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         self.daemon = None     # Popen of a foreground daemon
         self.daemon_pid = 0
         self.exit_status = None

@@ -73,3 +73,12 @@ def aligned_buffer(size, alignment=4096):
     import mmap
     assert alignment <= mmap.PAGESIZE
     return memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+
+
+def name_to_handle(path):
+    """name_to_handle_at(2): the bytes of a handle for open_by_handle_at."""
+    handle = (ctypes.c_uint * 34)(128)  # its size, its type, 128 bytes
+    mount_id = ctypes.c_int()
+    _check(_libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), handle,
+                                   ctypes.byref(mount_id), 0))
+    return bytes(handle)[8:8 + handle[0]]
