@@ -92,7 +92,10 @@ Errno Mirror::OnOthers(RegionChange& change, Atomic atomic, const OnLeg& apply,
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
   const Errno recorded = change.Fail(failed);
   if (!recorded.ok()) return recorded;
-  if (!membership_->BeforeHealing(failed).ok()) return Errno(EIO);
+  // The caller may hear of it by the name of what it is: no space for a label.
+  if (!membership_->BeforeHealing(failed).ok()) {
+    return error.ok() ? Errno(EIO) : error;
+  }
   if (on_work_) on_work_();
   return error;
 }
