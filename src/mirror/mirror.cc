@@ -150,9 +150,12 @@ void Mirror::Missed(LegSlot slot, Errno error, absl::string_view what,
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
   const Errno recorded = change.Fail(failed);
   if (!recorded.ok()) return recorded;
-  // Those that are down are on record as a whole.
+  // Those that are down are on record as a whole. The caller may hear of it by
+  // the name of what it is: no space for a label.
   const LegSet up = failed & legs_->up();
-  if (!membership_->BeforeHealing(up).ok()) return Errno(EIO);
+  if (!membership_->BeforeHealing(up).ok()) {
+    return error.ok() ? Errno(EIO) : error;
+  }
   if (on_work_) on_work_();
   return error;
 }
