@@ -13,6 +13,7 @@ namespace mirrorfs {
 void AddCheckCommand(CLI::App& app, int* exit_code);
 void AddCreateCommand(CLI::App& app, int* exit_code);
 void AddDirtyCommand(CLI::App& app, int* exit_code);
+void AddEventsCommand(CLI::App& app, int* exit_code);
 void AddResolveCommand(CLI::App& app, int* exit_code);
 void AddStatusCommand(CLI::App& app, int* exit_code);
 void AddUmountCommand(CLI::App& app, int* exit_code);

@@ -43,6 +43,7 @@ int RunCommandLine(int argc, char** argv) {
   AddCreateCommand(app, &exit_code);
   AddStatusCommand(app, &exit_code);
   AddDirtyCommand(app, &exit_code);
+  AddEventsCommand(app, &exit_code);
   AddWaitSyncCommand(app, &exit_code);
   AddUmountCommand(app, &exit_code);
   AddCheckCommand(app, &exit_code);

@@ -16,11 +16,20 @@ void PrintError(absl::string_view message) {
 
 void PrintError(const absl::Status& status) { PrintError(status.message()); }
 
-void PrintJson(nlohmann::ordered_json document) {
+namespace {
+
+void Print(const nlohmann::ordered_json& document, int indent) {
   nlohmann::ordered_json all = {{"schema", kJsonSchema}};
   all.update(document);
-  std::cout << all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
+  std::cout << all.dump(indent, ' ', false,
+                        nlohmann::json::error_handler_t::replace)
             << "\n";
 }
+
+}  // namespace
+
+void PrintJson(nlohmann::ordered_json document) { Print(document, 2); }
+
+void PrintJsonLine(nlohmann::ordered_json document) { Print(document, -1); }
 
 }  // namespace mirrorfs

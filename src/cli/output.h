@@ -20,5 +20,7 @@ void PrintError(const absl::Status& status);
 // One document with "schema" put in front. Bytes that are not UTF-8 become
 // U+FFFD.
 void PrintJson(nlohmann::ordered_json document);
+// The same on one line, for output that goes on.
+void PrintJsonLine(nlohmann::ordered_json document);
 
 }  // namespace mirrorfs

@@ -34,10 +34,10 @@ absl::Status Wait(int fd, short events, absl::Time deadline) {
   for (;;) {
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) return TooLate();
-    const int64_t ms = absl::ToInt64Milliseconds(left) + 1;
+    const int64_t ms =
+        absl::ToInt64Milliseconds(std::min(left, absl::Minutes(1))) + 1;
     pollfd wait = {fd, events, 0};
-    const int ready =
-        poll(&wait, 1, static_cast<int>(std::min<int64_t>(ms, 60'000)));
+    const int ready = poll(&wait, 1, static_cast<int>(ms));
     if (ready > 0) return absl::OkStatus();
     if (ready < 0 && errno != EINTR) return ToStatus(Errno::Last(), "poll");
   }
@@ -79,26 +79,43 @@ absl::Status SendAll(int fd, absl::string_view bytes, absl::Time deadline) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ReceiveLine(int fd, absl::Time deadline) {
-  std::string line;
-  while (line.size() <= kAnswerBytesMax) {
+// The next line; what was received after it stays in `received`.
+absl::StatusOr<std::string> ReceiveLine(int fd, absl::Time deadline,
+                                        std::string* received) {
+  size_t looked_at = 0;
+  while (received->size() <= kAnswerBytesMax) {
+    const size_t end = received->find('\n', looked_at);
+    if (end != received->npos) {
+      std::string line = received->substr(0, end);
+      received->erase(0, end + 1);
+      return line;
+    }
+    looked_at = received->size();
     absl::Status status = Wait(fd, POLLIN, deadline);
     if (!status.ok()) return status;
-    const size_t before = line.size();
-    line.resize(before + kReadBytes);
-    const ssize_t got = recv(fd, line.data() + before, kReadBytes, 0);
-    line.resize(before + std::max<ssize_t>(got, 0));
+    received->resize(looked_at + kReadBytes);
+    const ssize_t got = recv(fd, received->data() + looked_at, kReadBytes, 0);
+    received->resize(looked_at + std::max<ssize_t>(got, 0));
     if (got == 0) return absl::UnavailableError("the daemon hung up");
     if (got < 0 && errno != EAGAIN && errno != EINTR) {
       return absl::UnavailableError("the daemon hung up");
     }
-    const size_t end = line.find('\n', before);
-    if (end != line.npos) {
-      line.resize(end);
-      return line;
-    }
   }
   return absl::DataLossError("the daemon's answer is too long");
+}
+
+// A connection on which the request has been sent.
+absl::StatusOr<UniqueFd> Ask(const std::string& socket_path,
+                             const nlohmann::json& request,
+                             absl::Time deadline) {
+  absl::StatusOr<UniqueFd> fd = Connect(socket_path, deadline);
+  if (!fd.ok()) return fd.status();
+  const std::string line =
+      request.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
+      "\n";
+  absl::Status sent = SendAll(fd->get(), line, deadline);
+  if (!sent.ok()) return sent;
+  return fd;
 }
 
 absl::StatusOr<nlohmann::json> ResultOf(const std::string& line) {
@@ -148,16 +165,38 @@ absl::StatusOr<nlohmann::json> ControlCall(const std::string& socket_path,
                                            const nlohmann::json& request,
                                            absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
-  absl::StatusOr<UniqueFd> fd = Connect(socket_path, deadline);
+  const absl::StatusOr<UniqueFd> fd = Ask(socket_path, request, deadline);
   if (!fd.ok()) return fd.status();
-  const std::string line =
-      request.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
-      "\n";
-  absl::Status sent = SendAll(fd->get(), line, deadline);
-  if (!sent.ok()) return sent;
-  absl::StatusOr<std::string> answer = ReceiveLine(fd->get(), deadline);
+  std::string received;
+  absl::StatusOr<std::string> answer =
+      ReceiveLine(fd->get(), deadline, &received);
   if (!answer.ok()) return answer.status();
   return ResultOf(*answer);
+}
+
+absl::Status ControlFollow(
+    const std::string& socket_path, const nlohmann::json& request,
+    absl::Duration timeout,
+    const std::function<bool(const nlohmann::json&)>& on_line) {
+  absl::Time deadline = absl::Now() + timeout;
+  const absl::StatusOr<UniqueFd> fd = Ask(socket_path, request, deadline);
+  if (!fd.ok()) return fd.status();
+  std::string received;
+  absl::StatusOr<std::string> line =
+      ReceiveLine(fd->get(), deadline, &received);
+  if (!line.ok()) return line.status();
+  const absl::StatusOr<nlohmann::json> answer = ResultOf(*line);
+  if (!answer.ok()) return answer.status();
+  for (bool more = on_line(*answer); more;) {
+    line = ReceiveLine(fd->get(), absl::InfiniteFuture(), &received);
+    if (!line.ok()) return line.status();
+    const nlohmann::json said = nlohmann::json::parse(*line, nullptr, false);
+    if (!said.is_object()) {
+      return absl::DataLossError("what the daemon says makes no sense");
+    }
+    more = on_line(said);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace mirrorfs

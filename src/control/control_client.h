@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The other end of the control socket, for programs that talk to daemons.
-// Every call ends by its timeout, whatever the daemon does.
+// Every call ends by its timeout, whatever the daemon does, but for following.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -31,5 +32,13 @@ std::vector<std::string> ListControlSockets(const std::string& run_dir);
 absl::StatusOr<nlohmann::json> ControlCall(const std::string& socket_path,
                                            const nlohmann::json& request,
                                            absl::Duration timeout);
+
+// Sends one request whose answer goes on, and gives its `result` and then each
+// line that follows to `on_line`, until that returns false (OK) or the daemon
+// ends the stream (Unavailable). Only the answer has to come by `timeout`.
+absl::Status ControlFollow(
+    const std::string& socket_path, const nlohmann::json& request,
+    absl::Duration timeout,
+    const std::function<bool(const nlohmann::json&)>& on_line);
 
 }  // namespace mirrorfs

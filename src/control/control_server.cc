@@ -281,8 +281,13 @@ bool ControlServer::AnswerLines(int fd, std::string* received, bool at_end) {
   for (size_t end; (end = received->find('\n', begin)) != received->npos;
        begin = end + 1) {
     const absl::string_view line(received->data() + begin, end - begin);
-    if (!SendAll(fd, AnswerLine(line), stop_event_.get(),
+    const ControlAnswer answer = AnswerLine(line);
+    if (!SendAll(fd, ToLine(answer.line), stop_event_.get(),
                  limits_.transfer_ms)) {
+      return false;
+    }
+    if (answer.stream != nullptr) {
+      Stream(fd, *answer.stream);
       return false;
     }
   }
@@ -292,20 +297,45 @@ bool ControlServer::AnswerLines(int fd, std::string* received, bool at_end) {
   return false;
 }
 
-std::string ControlServer::AnswerLine(absl::string_view line) {
+ControlAnswer ControlServer::AnswerLine(absl::string_view line) {
   if (line.size() > limits_.request_bytes_max) {
-    return ToLine(ErrorAnswer("request too long"));
+    return ErrorAnswer("request too long");
   }
   try {
     const nlohmann::json request =
         nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
     if (!request.is_object()) {
-      return ToLine(ErrorAnswer("not a JSON object on one line"));
+      return ErrorAnswer("not a JSON object on one line");
     }
-    return ToLine(handler_(request));
+    ControlAnswer answer = handler_(request);
+    if (answer.stream != nullptr && streams_ >= limits_.streams_max) {
+      return ErrorAnswer("too many are following already");
+    }
+    return answer;
   } catch (const std::exception& error) {
-    return ToLine(ErrorAnswer(absl::StrCat("internal error: ", error.what())));
+    return ErrorAnswer(absl::StrCat("internal error: ", error.what()));
   }
+}
+
+// Until the client is gone, does not take its lines in time, or the daemon
+// ends; then what was said last still goes out, as far as there is room.
+void ControlServer::Stream(int fd, ControlStream& stream) {
+  ++streams_;
+  for (bool going_on = true; going_on;) {
+    pollfd fds[] = {{fd, POLLIN, 0},
+                    {stream.ready_fd(), POLLIN, 0},
+                    {stop_event_.get(), POLLIN, 0}};
+    if (poll(fds, 3, -1) < 0 && errno != EINTR) break;
+    going_on = fds[0].revents == 0 && fds[2].revents == 0;
+    if (fds[0].revents != 0) break;
+    for (const nlohmann::json& line : stream.Take()) {
+      if (!SendAll(fd, ToLine(line), stop_event_.get(), limits_.transfer_ms)) {
+        going_on = false;
+        break;
+      }
+    }
+  }
+  --streams_;
 }
 
 }  // namespace mirrorfs

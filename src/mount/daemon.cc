@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "control/control_client.h"
 #include "control/control_server.h"
+#include "control/event_log.h"
 #include "control/mirror_status.h"
 #include "fuse/file_system.h"
 #include "leg/new_mirror.h"
@@ -141,6 +142,14 @@ absl::StatusOr<ReadFrom> ReadFromOf(const ReadPolicy& policy,
       absl::StrCat("read-policy: no leg is named \"", policy.leg, "\""));
 }
 
+ControlAnswer AnswerEvents(EventLog& events, const nlohmann::json& request) {
+  const uint64_t after = request.value("after", uint64_t{0});
+  if (!request.value("follow", false)) return OkAnswer(events.Describe(after));
+  std::unique_ptr<ControlStream> stream = events.Follow(after);
+  if (stream == nullptr) return ErrorAnswer("no descriptor is left");
+  return {OkAnswer(nlohmann::json::object()), std::move(stream)};
+}
+
 // One mounted mirror. Members are destroyed in the reverse order of use.
 class Daemon {
  public:
@@ -153,7 +162,9 @@ class Daemon {
   absl::Status BuildLog();
   absl::Status BuildMirror();
   absl::Status StartControl();
-  nlohmann::json AnswerControl(const nlohmann::json& request);
+  // What was wrong with the set of legs from the start.
+  void PostStart();
+  ControlAnswer AnswerControl(const nlohmann::json& request);
   absl::Status SetOptions(const nlohmann::json& options);
   void Tick();
   // The orderly end.
@@ -164,6 +175,7 @@ class Daemon {
   LegLocks locks_;
   SystemClock clock_;
   std::unique_ptr<LegTable> legs_;
+  std::unique_ptr<EventLog> events_;
   std::unique_ptr<DirtyLog> log_;
   LabelLog label_log_;
   bool log_in_use_ = false;
@@ -237,6 +249,7 @@ absl::Status Daemon::BuildMirror() {
           std::max(setup.clock_lag_ns, assembly_.legs[slot]->ClockLagNs());
     });
   }
+  events_ = std::make_unique<EventLog>(assembly_.label.mirror_name, &clock_);
   facts_ = {command_.mount_point, assembly_.paths, command_.options.read_only};
 
   legs_ = std::make_unique<LegTable>(std::move(assembly_.legs), all,
@@ -258,11 +271,27 @@ absl::Status Daemon::BuildMirror() {
   probe_ = std::make_unique<LegProbe>(
       mirror_.get(), assembly_.paths,
       [this](const Leg& leg) { return locks_.TakeOne(leg); });
+  PostStart();
   if (!log_in_use_) return absl::OkStatus();
   mirror_->gate().AdoptDirty();
   return membership_->BeforeFirstChange().empty()
              ? absl::OkStatus()
              : absl::UnavailableError("a leg's label cannot be written");
+}
+
+void Daemon::PostStart() {
+  const LegSet in_sync = assembly_.verdict.in_sync;
+  for (const LabelMember& member : assembly_.label.members) {
+    if (assembly_.verdict.present.has(member.slot)) continue;
+    const std::string& path = assembly_.paths[member.slot];
+    events_->Post(EventName::kLegMissing, member.name,
+                  path.empty() ? "no path was given for it" : path);
+  }
+  const size_t members = assembly_.label.members.size();
+  if (static_cast<size_t>(in_sync.size()) == members) return;
+  events_->Post(EventName::kDegraded, "",
+                absl::StrCat("mounted with ", in_sync.size(), " of ", members,
+                             " legs up to date"));
 }
 
 absl::Status Daemon::StartControl() {
@@ -274,12 +303,13 @@ absl::Status Daemon::StartControl() {
   return absl::OkStatus();
 }
 
-nlohmann::json Daemon::AnswerControl(const nlohmann::json& request) {
+ControlAnswer Daemon::AnswerControl(const nlohmann::json& request) {
   const std::string command = request.value("command", "");
   if (command == "status") {
     return OkAnswer(DescribeMirror(*mirror_, recovery_->progress(), facts_));
   }
   if (command == "dirty") return OkAnswer(DescribeDirtyRegions(*mirror_));
+  if (command == "events") return AnswerEvents(*events_, request);
   if (command == "set") {
     const absl::Status status =
         SetOptions(request.value("options", nlohmann::json()));
@@ -331,7 +361,7 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
                  command_.mount_point);
     ready();
   });
-  recovery_ = std::make_unique<Recovery>(mirror_.get(), settle);
+  recovery_ = std::make_unique<Recovery>(mirror_.get(), events_.get(), settle);
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
   if (absl::Status status = StartControl(); !status.ok()) return status;
   absl::Status served;

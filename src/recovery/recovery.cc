@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/strings/str_cat.h"
+
 namespace mirrorfs {
 namespace {
 
@@ -19,8 +21,12 @@ constexpr int kRetryMsMax = 10'000;
 
 }  // namespace
 
-Recovery::Recovery(Mirror* mirror, std::function<void()> settle)
-    : mirror_(mirror), settle_(std::move(settle)), links_(mirror) {}
+Recovery::Recovery(Mirror* mirror, EventSink* events,
+                   std::function<void()> settle)
+    : mirror_(mirror),
+      events_(events),
+      settle_(std::move(settle)),
+      links_(mirror) {}
 
 Recovery::~Recovery() { Stop(); }
 
@@ -60,6 +66,7 @@ void Recovery::Run() {
     if (stopping_) return;
     if (failures_ == 0) {
       retry_ms = kRetryMsMin;
+      AnnounceEnd();
       AdmitLegs();
       continue;
     }
@@ -75,8 +82,9 @@ bool Recovery::HealBatch() {
   if (batch.empty()) return false;
   LegSet targets;
   for (const DirtyLog::Work& work : batch) targets |= work.record.missing;
-  const absl::Status status =
-      mirror_->membership().BeforeHealing(targets & mirror_->secondaries());
+  targets = targets & mirror_->secondaries();
+  AnnounceStart(targets);
+  const absl::Status status = mirror_->membership().BeforeHealing(targets);
   if (!status.ok()) {
     spdlog::error("labels: {}", status.ToString());
     for (const DirtyLog::Work& work : batch) {
@@ -112,6 +120,28 @@ void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
   for (std::thread& helper : helpers) helper.join();
 }
 
+void Recovery::AnnounceStart(LegSet legs) {
+  (legs - announced_).ForEach([&](LegSlot slot) {
+    const DirtyLog::SyncCount count =
+        mirror_->log().GetSyncCount(LegSet::Of(slot));
+    events_->Post(EventName::kResyncStarted, mirror_->leg(slot).name(),
+                  absl::StrCat(count.regions, " regions in ", count.files,
+                               " files and ", count.directories,
+                               " directories are known to be missing"));
+  });
+  announced_ |= legs;
+}
+
+void Recovery::AnnounceEnd() {
+  announced_.ForEach([&](LegSlot slot) {
+    const LegSet leg = LegSet::Of(slot);
+    if (mirror_->log().GetSyncCount(leg).regions > 0) return;
+    announced_ -= leg;
+    events_->Post(EventName::kResyncFinished, mirror_->leg(slot).name(),
+                  "lacks nothing any more");
+  });
+}
+
 void Recovery::AdmitLegs() {
   LegSet admitted;
   (mirror_->secondaries() - mirror_->membership().in_sync())
@@ -131,7 +161,9 @@ void Recovery::AdmitLegs() {
     return;
   }
   admitted.ForEach([&](LegSlot slot) {
-    spdlog::info("leg \"{}\" is in sync", mirror_->leg(slot).name());
+    const std::string& name = mirror_->leg(slot).name();
+    spdlog::info("leg \"{}\" is in sync", name);
+    events_->Post(EventName::kLegInSync, name, "holds what the others hold");
   });
 }
 

@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/event.h"
 #include "dirtylog/dirty_log.h"
 #include "mirror/mirror.h"
 #include "recovery/healer.h"
@@ -30,8 +31,8 @@ namespace mirrorfs {
 
 class Recovery {
  public:
-  // `settle`: see Mirror::ClearIdle.
-  Recovery(Mirror* mirror, std::function<void()> settle);
+  // `settle`: see Mirror::ClearIdle. The others outlive it.
+  Recovery(Mirror* mirror, EventSink* events, std::function<void()> settle);
   ~Recovery();
 
   void Start();
@@ -47,16 +48,22 @@ class Recovery {
   // One batch; false when there was nothing to do.
   bool HealBatch();
   void HealAll(const std::vector<DirtyLog::Work>& batch);
+  // Says of legs that are not known to be in repair yet that they are.
+  void AnnounceStart(LegSet legs);
+  // Of legs that lack nothing any more.
+  void AnnounceEnd();
   // Legs that lack nothing any more join the set of up-to-date ones.
   void AdmitLegs();
   void Pause(int ms);
 
   Mirror* const mirror_;
+  EventSink* const events_;
   const std::function<void()> settle_;
   HealProgress progress_;
   LinkIndex links_;
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> failures_{0};  // of the batch in work
+  LegSet announced_;                 // resync-started, and not finished
 
   std::mutex mutex_;
   std::condition_variable woken_;

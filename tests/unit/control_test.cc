@@ -3,6 +3,7 @@
 // Server and client of the control socket, over real sockets.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -30,7 +31,28 @@ using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-json Handle(const json& request) {
+// Says 1, 2, 3, ... without end; up to `last`, when that is not 0.
+class Counting final : public ControlStream {
+ public:
+  explicit Counting(int last)
+      : last_(last), ready_(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  int ready_fd() const override { return ready_.get(); }
+  std::vector<json> Take() override {
+    if (last_ != 0 && said_ == last_) {
+      uint64_t count;
+      (void)!read(ready_.get(), &count, sizeof(count));  // quiet from now on
+      return {};
+    }
+    return {{{"n", ++said_}, {"x", std::string(1000, 'x')}}};
+  }
+
+ private:
+  const int last_;
+  UniqueFd ready_;
+  int said_ = 0;
+};
+
+ControlAnswer Handle(const json& request) {
   const std::string command = request.value("command", "");
   if (command == "echo") return OkAnswer(request);
   if (command == "throw") throw std::runtime_error("boom");
@@ -38,6 +60,10 @@ json Handle(const json& request) {
   if (command == "slow") {
     std::this_thread::sleep_for(std::chrono::seconds(1));
     return OkAnswer();
+  }
+  if (command == "count") {
+    return {OkAnswer(json::object()),
+            std::make_unique<Counting>(request.value("last", 0))};
   }
   if (command == "big") return OkAnswer(std::string(8 << 20, 'x'));
   return ErrorAnswer("unknown command");
@@ -246,6 +272,55 @@ TEST_F(ControlTest, TooManyConnectionsAreToldSo) {
   EXPECT_THAT(RawLine(third), HasSubstr("too many"));
   first.Reset();
   EXPECT_TRUE(AnswersInTheEnd());
+}
+
+TEST_F(ControlTest, FollowsAStream) {
+  Start();
+  std::vector<int> seen;
+  const absl::Status status = ControlFollow(
+      path_, {{"command", "count"}}, absl::Seconds(10), [&](const json& line) {
+        if (line.contains("n")) seen.push_back(line["n"]);
+        return seen.size() < 3;
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(seen, ElementsAre(1, 2, 3));
+}
+
+TEST_F(ControlTest, ARefusalToStreamCarriesTheDaemonsWords) {
+  Start({.streams_max = 0});
+  const absl::Status status =
+      ControlFollow(path_, {{"command", "count"}}, absl::Seconds(10),
+                    [](const json&) { return true; });
+  EXPECT_THAT(std::string(status.message()), HasSubstr("too many"));
+}
+
+TEST_F(ControlTest, WhoFollowsAndDoesNotReadIsSentAway) {
+  Start({.connections_max = 1, .transfer_ms = 200});
+  const UniqueFd stuck = RawConnect();
+  RawSend(stuck, "{\"command\":\"count\"}\n");
+  EXPECT_TRUE(AnswersInTheEnd());
+}
+
+TEST_F(ControlTest, WhoLeavesAStreamMakesRoom) {
+  Start({.connections_max = 1});
+  {
+    const UniqueFd fd = RawConnect();
+    RawSend(fd, "{\"command\":\"count\",\"last\":1}\n");
+    RawLine(fd);
+    RawLine(fd);
+  }
+  EXPECT_TRUE(AnswersInTheEnd());
+}
+
+TEST_F(ControlTest, StopEndsStreamsAndTheirLastLinesArrive) {
+  Start();
+  const UniqueFd fd = RawConnect();
+  RawSend(fd, "{\"command\":\"count\",\"last\":2}\n");
+  RawLine(fd);
+  const absl::Time before = absl::Now();
+  server_->Stop();
+  EXPECT_LT(absl::Now() - before, absl::Seconds(5));
+  EXPECT_EQ(json::parse(RawLine(fd))["n"], 1);
 }
 
 TEST_F(ControlTest, ManyClientsAtOnce) {

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "base/event.h"
+
+namespace mirrorfs {
+
+const char* EventText(EventName name) {
+  switch (name) {
+    case EventName::kLegFailed:
+      return "leg-failed";
+    case EventName::kLegMissing:
+      return "leg-missing";
+    case EventName::kLegBack:
+      return "leg-back";
+    case EventName::kLegInSync:
+      return "leg-in-sync";
+    case EventName::kDegraded:
+      return "degraded";
+    case EventName::kResyncStarted:
+      return "resync-started";
+    case EventName::kResyncFinished:
+      return "resync-finished";
+    case EventName::kScrubStarted:
+      return "scrub-started";
+    case EventName::kScrubFinished:
+      return "scrub-finished";
+    case EventName::kMismatch:
+      return "mismatch";
+    case EventName::kConflict:
+      return "conflict";
+    case EventName::kEnospc:
+      return "enospc";
+    case EventName::kLogFailed:
+      return "log-failed";
+    case EventName::kPrimaryChanged:
+      return "primary-changed";
+  }
+  return "unknown";
+}
+
+}  // namespace mirrorfs
