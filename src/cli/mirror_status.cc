@@ -36,6 +36,9 @@ LegStatus ParseLeg(const json& leg) {
   status.checksum_errors = NumberAt(errors, "checksum");
   status.dirty_bytes = NumberAt(dirty, "bytes");
   status.dirty_regions = NumberAt(dirty, "regions");
+  status.dirty_files = NumberAt(dirty, "files");
+  status.dirty_directories = NumberAt(dirty, "directories");
+  status.copied_bytes = NumberAt(resync, "copied_bytes");
   status.done_bytes = NumberAt(resync, "done_bytes");
   status.total_bytes = NumberAt(resync, "total_bytes");
   status.bytes_per_second = NumberAt(resync, "rate");
@@ -44,9 +47,9 @@ LegStatus ParseLeg(const json& leg) {
 }
 
 LogStatus ParseLog(const json& log) {
-  return {StringAt(log, "type"),          StringAt(log, "state"),
-          StringAt(log, "location"),      NumberAt(log, "dirty_regions"),
-          NumberAt(log, "dirty_objects"), NumberAt(log, "dirty_directories")};
+  return {StringAt(log, "type"),        StringAt(log, "state"),
+          StringAt(log, "location"),    NumberAt(log, "dirty_regions"),
+          NumberAt(log, "dirty_files"), NumberAt(log, "dirty_directories")};
 }
 
 }  // namespace

@@ -30,7 +30,10 @@ struct LegStatus {
   uint64_t checksum_errors = 0;
   uint64_t dirty_bytes = 0;
   uint64_t dirty_regions = 0;
+  uint64_t dirty_files = 0;
+  uint64_t dirty_directories = 0;
   uint64_t done_bytes = 0;
+  uint64_t copied_bytes = 0;
   uint64_t total_bytes = 0;
   uint64_t bytes_per_second = 0;
   uint64_t eta_seconds = 0;
@@ -41,7 +44,7 @@ struct LogStatus {
   std::string state;
   std::string location;  // a leg's name or a directory
   uint64_t dirty_regions = 0;
-  uint64_t dirty_objects = 0;
+  uint64_t dirty_files = 0;
   uint64_t dirty_directories = 0;
 };
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/units.h"
+#include "cli/resync_text.h"
 #include "cli/text.h"
 
 namespace mirrorfs {
@@ -68,8 +69,8 @@ std::string LogText(const MirrorStatus& mirror) {
   }
   absl::StrAppend(&text, ", region ", ShortSize(mirror.region_bytes), ", ",
                   Count(log.dirty_regions, "dirty region", "dirty regions"));
-  if (log.dirty_objects > 0) {
-    absl::StrAppend(&text, " in ", Count(log.dirty_objects, "file", "files"));
+  if (log.dirty_files > 0) {
+    absl::StrAppend(&text, " in ", Count(log.dirty_files, "file", "files"));
   }
   if (log.dirty_directories > 0) {
     absl::StrAppend(
@@ -86,20 +87,9 @@ std::string LogText(const MirrorStatus& mirror) {
 std::string Remark(const LegStatus& leg) {
   std::vector<std::string> parts;
   if (leg.write_mostly) parts.push_back("write-mostly");
-  if (leg.state == "resync" && leg.total_bytes > 0) {
-    parts.push_back(absl::StrFormat(
-        "%.1f%%",
-        100.0 * std::min(leg.done_bytes, leg.total_bytes) / leg.total_bytes));
-  }
-  if (leg.state == "resync" && leg.bytes_per_second > 0) {
-    parts.push_back(absl::StrFormat("%.0f MB/s", leg.bytes_per_second / 1e6));
-  }
-  if (leg.state == "resync" && leg.eta_seconds > 0) {
-    parts.push_back(absl::StrCat(
-        "~", RoughDuration(absl::Seconds(leg.eta_seconds)), " left"));
-  }
-  if (leg.dirty_bytes == 0 && leg.dirty_regions > 0) {
-    parts.push_back(Count(leg.dirty_regions, "region", "regions"));
+  if (leg.state == "resync") {
+    const std::string speed = ResyncSpeed(ResyncOf(leg));
+    if (!speed.empty()) parts.push_back(speed);
   }
   return absl::StrJoin(parts, "  ");
 }
@@ -117,6 +107,25 @@ std::string LegTable(const MirrorStatus& mirror) {
                     FormatSize(leg.dirty_bytes), Remark(leg)});
   }
   return AlignColumns(rows, "llllrrrrl", "  ");
+}
+
+// What a leg lacks, and how much of it is done.
+std::string ResyncText(const MirrorStatus& mirror) {
+  std::string text;
+  for (const LegStatus& leg : mirror.legs) {
+    if (leg.dirty_regions == 0) continue;
+    absl::StrAppend(&text, "  leg ", Printable(leg.name), " lacks ",
+                    BinaryBytes(leg.dirty_bytes), ": ",
+                    Count(leg.dirty_regions, "region", "regions"), " in ",
+                    Count(leg.dirty_files, "file", "files"), " and ",
+                    Count(leg.dirty_directories, "directory", "directories"),
+                    "\n");
+    if (leg.state != "resync" || leg.done_bytes == 0) continue;
+    absl::StrAppend(&text, "    ", BinaryBytes(leg.done_bytes), " of ",
+                    BinaryBytes(leg.total_bytes), " done, ",
+                    BinaryBytes(leg.copied_bytes), " of them copied\n");
+  }
+  return text;
 }
 
 std::string ScrubText(const ScrubStatus& scrub) {
@@ -170,7 +179,7 @@ std::string StatusText(const MirrorStatus& mirror) {
     absl::StrAppend(&text, "  action: ", advice.action, "\n");
   }
   absl::StrAppend(&text, "  log:    ", LogText(mirror), "\n\n",
-                  LegTable(mirror), "  (* primary)\n");
+                  LegTable(mirror), "  (* primary)\n", ResyncText(mirror));
   if (!mirror.scrub.state.empty() && mirror.scrub.state != "idle") {
     absl::StrAppend(&text, ScrubText(mirror.scrub));
   }

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
@@ -13,6 +16,7 @@
 #include "cli/exit_code.h"
 #include "cli/mirror_lookup.h"
 #include "cli/output.h"
+#include "cli/resync_text.h"
 #include "cli/text.h"
 #include "control/control_client.h"
 
@@ -26,7 +30,61 @@ constexpr absl::Duration kPollMax = absl::Seconds(1);
 struct WaitArgs {
   std::string what;
   std::string timeout;
+  std::string every = "10s";
   bool json = false;
+};
+
+// Says how far it is, on standard error: as a bar that stays on its line when
+// that is a terminal, else as a line from time to time.
+class ProgressShow {
+ public:
+  ProgressShow(std::string mirror, absl::Duration every, bool quiet)
+      : mirror_(std::move(mirror)),
+        every_(every),
+        quiet_(quiet),
+        terminal_(isatty(STDERR_FILENO) == 1) {}
+  ~ProgressShow() { Wipe(); }
+
+  void Say(const MirrorStatus& mirror) {
+    if (quiet_) return;
+    const ResyncState state = ResyncOf(mirror);
+    const std::string head = absl::StrCat(Printable(mirror_), ": ");
+    if (terminal_) {
+      const int columns = Columns() - static_cast<int>(head.size());
+      std::cerr << "\r" << head << ResyncBar(state, columns) << "\x1b[K"
+                << std::flush;
+      drawn_ = true;
+    } else if (absl::Now() - said_at_ >= every_) {
+      std::cerr << head << ResyncLine(state) << std::endl;
+      said_at_ = absl::Now();
+    }
+  }
+
+  // Leaves the line free for what comes next.
+  void Wipe() {
+    if (drawn_) std::cerr << "\r\x1b[K" << std::flush;
+    drawn_ = false;
+  }
+
+  // A bar moves more often.
+  absl::Duration pause_max() const {
+    return terminal_ && !quiet_ ? kPollMax / 4 : kPollMax;
+  }
+
+ private:
+  // One less than there are: a cursor behind the last one would wrap.
+  static int Columns() {
+    winsize size = {};
+    const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0;
+    return (known && size.ws_col > 0 ? size.ws_col : 80) - 1;
+  }
+
+  const std::string mirror_;
+  const absl::Duration every_;
+  const bool quiet_;
+  const bool terminal_;
+  bool drawn_ = false;
+  absl::Time said_at_ = absl::Now();
 };
 
 // A leg that is not here cannot be waited for.
@@ -69,9 +127,18 @@ int Finish(const WaitArgs& args, const MountedMirror& mirror, int exit_code) {
   return exit_code;
 }
 
-int Wait(const WaitArgs& args, MountedMirror mirror, absl::Time deadline) {
+int Wait(const WaitArgs& args, MountedMirror mirror, absl::Time deadline,
+         absl::Duration every) {
+  ProgressShow progress(mirror.status.name, every, args.json);
   for (absl::Duration pause = kPollMin;;
-       pause = std::min(pause * 1.5, kPollMax)) {
+       pause = std::min(pause * 1.5, progress.pause_max())) {
+    const bool over = mirror.status.state == "conflict" ||
+                      IsInSync(mirror.status) || absl::Now() >= deadline;
+    if (over) {
+      progress.Wipe();
+    } else {
+      progress.Say(mirror.status);
+    }
     if (mirror.status.state == "conflict") {
       return Finish(args, mirror, kExitConflict);
     }
@@ -84,10 +151,12 @@ int Wait(const WaitArgs& args, MountedMirror mirror, absl::Time deadline) {
       mirror.status = ParseMirrorStatus(*json);
       mirror.json = *std::move(json);
     } else if (absl::IsUnavailable(json.status())) {
+      progress.Wipe();
       PrintError(absl::StrCat(args.what, ": was unmounted meanwhile"));
       return kExitNotMounted;
     } else if (!absl::IsDeadlineExceeded(json.status())) {
       // A daemon too busy to answer is waited for.
+      progress.Wipe();
       PrintError(absl::StrCat(args.what, ": ", json.status().message()));
       return kExitUsage;
     }
@@ -104,8 +173,13 @@ int RunWaitSync(const WaitArgs& args) {
     }
     deadline = absl::Now() + *timeout;
   }
+  const absl::StatusOr<absl::Duration> every = ParseDuration(args.every);
+  if (!every.ok()) {
+    PrintError(absl::StrCat("--every: ", every.status().message()));
+    return kExitUsage;
+  }
   absl::StatusOr<MountedMirror> mirror = FindMirror(args.what);
-  if (mirror.ok()) return Wait(args, *std::move(mirror), deadline);
+  if (mirror.ok()) return Wait(args, *std::move(mirror), deadline, *every);
   PrintError(mirror.status());
   return absl::IsNotFound(mirror.status()) ? kExitNotMounted : kExitUsage;
 }
@@ -120,6 +194,9 @@ void AddWaitSyncCommand(CLI::App& app, int* exit_code) {
       ->required();
   command->add_option("--timeout", args->timeout,
                       "give up after this long, with exit status 4 [never]");
+  command->add_option("--every", args->every,
+                      "say how far it is that often [10s]; a terminal gets a "
+                      "bar instead");
   command->add_flag("--json", args->json, "print JSON");
   command->callback([args, exit_code] { *exit_code = RunWaitSync(*args); });
 }

@@ -3,32 +3,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "absl/strings/match.h"
 
 namespace mirrorfs {
 namespace {
 
 using Json = nlohmann::json;
-
-// Bytes of content that the records of `leg` stand for. A file's tail is what
-// the file is long now.
-uint64_t DirtyBytes(Mirror& mirror, LegSet leg) {
-  uint64_t bytes = 0;
-  const uint64_t region_bytes = mirror.log().GetRegionSize();
-  mirror.log().ForEach([&](const RegionKey& key, const RegionRecord& record) {
-    if ((record.missing & leg).empty()) return;
-    if (key.kind == RegionKind::kData && key.index != kSizeGuardIndex) {
-      bytes += region_bytes;
-    } else if (record.tail_from != kNoTail) {
-      const ErrnoOr<struct stat> st = mirror.StatPath(key.path);
-      const uint64_t from = record.tail_from * region_bytes;
-      if (st.ok() && static_cast<uint64_t>(st->st_size) > from) {
-        bytes += st->st_size - from;
-      }
-    }
-  });
-  return bytes;
-}
 
 const char* StateOf(Mirror& mirror, LegSlot slot, uint64_t regions) {
   switch (mirror.legs().state(slot)) {
@@ -47,12 +29,23 @@ const char* StateOf(Mirror& mirror, LegSlot slot, uint64_t regions) {
   return member && regions == 0 ? "in-sync" : "resync";
 }
 
+// How far the repair of a leg is that still lacks `bytes`.
+Json DescribeResync(const LegProgress& done, uint64_t bytes) {
+  const uint64_t rate = done.bytes_per_second;
+  return {{"done_bytes", done.done_bytes},
+          {"copied_bytes", done.copied_bytes},
+          {"total_bytes", done.done_bytes + bytes},
+          {"rate", rate},
+          {"eta_s", rate == 0 ? 0 : (bytes + rate - 1) / rate}};
+}
+
 Json DescribeLeg(Mirror& mirror, const LabelMember& member,
-                 const HealProgress& progress, const MirrorFacts& facts) {
+                 const LegProgress& done, uint64_t dirty_bytes,
+                 const MirrorFacts& facts) {
   const LegSlot slot = member.slot;
   const LegSet leg = LegSet::Of(slot);
   const DirtyLog::SyncCount count = mirror.log().GetSyncCount(leg);
-  const uint64_t bytes = count.regions == 0 ? 0 : DirtyBytes(mirror, leg);
+  const uint64_t bytes = dirty_bytes - std::min(dirty_bytes, done.part_bytes);
   Json json = {{"name", member.name},
                {"uuid", member.uuid},
                {"path", facts.leg_paths[slot]},
@@ -67,12 +60,7 @@ Json DescribeLeg(Mirror& mirror, const LabelMember& member,
                  {"regions", count.regions},
                  {"files", count.files},
                  {"directories", count.directories}}},
-               {"resync",
-                {{"done_bytes", progress.copied_bytes.load()},
-                 {"compared_bytes", progress.compared_bytes.load()},
-                 {"total_bytes", progress.compared_bytes.load() + bytes},
-                 {"rate", 0},
-                 {"eta_s", 0}}}};
+               {"resync", DescribeResync(done, bytes)}};
   if (mirror.present().has(slot)) {
     const ErrnoOr<struct statvfs> st = mirror.leg(slot).Statvfs();
     if (st.ok()) json["free_bytes"] = st->f_bavail * st->f_frsize;
@@ -109,17 +97,21 @@ Json DescribeLog(Mirror& mirror, const Label& label) {
           {"status", status},
           {"dirty_regions", count.regions + count.dirty},
           {"dirty_objects", count.files + count.directories},
+          {"dirty_files", count.files},
+          {"dirty_directories", count.directories},
           {"location", location}};
 }
 
 }  // namespace
 
 Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
-                    const MirrorFacts& facts) {
+                    DirtyBytes& dirty, const MirrorFacts& facts) {
   const Label label = mirror.membership().label();
+  const std::vector<uint64_t> bytes = dirty.Get();
   Json legs = Json::array();
   for (const LabelMember& member : label.members) {
-    legs.push_back(DescribeLeg(mirror, member, progress, facts));
+    legs.push_back(DescribeLeg(mirror, member, progress.Of(member.slot),
+                               bytes[member.slot], facts));
   }
   return {{"name", label.mirror_name},
           {"uuid", label.mirror_uuid},

@@ -7,9 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "control/dirty_bytes.h"
 #include "mirror/mirror.h"
 #include "nlohmann/json.hpp"
-#include "recovery/recovery.h"
+#include "recovery/progress.h"
 
 namespace mirrorfs {
 
@@ -20,7 +21,7 @@ struct MirrorFacts {
 };
 
 nlohmann::json DescribeMirror(Mirror& mirror, const HealProgress& progress,
-                              const MirrorFacts& facts);
+                              DirtyBytes& dirty, const MirrorFacts& facts);
 
 nlohmann::json DescribeDirtyRegions(Mirror& mirror);
 

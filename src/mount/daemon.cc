@@ -182,6 +182,7 @@ class Daemon {
   std::unique_ptr<Membership> membership_;
   std::unique_ptr<Mirror> mirror_;
   std::unique_ptr<LegProbe> probe_;
+  std::unique_ptr<DirtyBytes> dirty_bytes_;
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Upkeep> upkeep_;
@@ -261,6 +262,7 @@ absl::Status Daemon::BuildMirror() {
                                              verdict.in_sync);
   mirror_ =
       std::make_unique<Mirror>(setup, log_.get(), membership_.get(), &clock_);
+  dirty_bytes_ = std::make_unique<DirtyBytes>(mirror_.get());
   membership_->SetLog(label_log_);
   membership_->SetAccounted(verdict.unaccounted - verdict.in_sync);
   if (command_.options.log == "disk") {
@@ -306,7 +308,8 @@ absl::Status Daemon::StartControl() {
 ControlAnswer Daemon::AnswerControl(const nlohmann::json& request) {
   const std::string command = request.value("command", "");
   if (command == "status") {
-    return OkAnswer(DescribeMirror(*mirror_, recovery_->progress(), facts_));
+    return OkAnswer(
+        DescribeMirror(*mirror_, recovery_->progress(), *dirty_bytes_, facts_));
   }
   if (command == "dirty") return OkAnswer(DescribeDirtyRegions(*mirror_));
   if (command == "events") return AnswerEvents(*events_, request);
@@ -361,7 +364,8 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
                  command_.mount_point);
     ready();
   });
-  recovery_ = std::make_unique<Recovery>(mirror_.get(), events_.get(), settle);
+  recovery_ =
+      std::make_unique<Recovery>(mirror_.get(), events_.get(), &clock_, settle);
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
   if (absl::Status status = StartControl(); !status.ok()) return status;
   absl::Status served;

@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/kill_point.h"
 #include "leg/copy_object.h"
 #include "leg/object.h"
@@ -58,7 +60,7 @@ bool Healer::Heal(const DirtyLog::Work& work) {
     }
   }
   if (healed) {
-    ++progress_->regions;
+    progress_->RegionDone(targets);
     progress_->unannounced = true;
   }
   return healed;
@@ -129,10 +131,14 @@ bool Healer::HealAttributes(const DirtyLog::Work& work, LegSet targets) {
     if (outcome == Outcome::kHealed) {
       outcome = HealTail(work.key, work.record.tail_from, targets);
     }
-    if (outcome == Outcome::kLater) return false;
+    if (outcome == Outcome::kLater) {
+      progress_->SetPart(targets, 0);
+      return false;
+    }
   }
-  return EqualizeAttributes(work.key, targets, /*last=*/true) !=
-         Outcome::kLater;
+  const Outcome outcome = EqualizeAttributes(work.key, targets, /*last=*/true);
+  progress_->SetPart(targets, 0);
+  return outcome != Outcome::kLater;
 }
 
 Healer::Outcome Healer::HealTail(const RegionKey& key, uint64_t tail_from,
@@ -143,18 +149,25 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, uint64_t tail_from,
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(key.path);
     if (!st.ok()) return Outcome::kGone;
     if (!S_ISREG(st->st_mode)) return Outcome::kHealed;
-    if (index * region_bytes >= static_cast<uint64_t>(st->st_size)) {
-      return Outcome::kHealed;
-    }
+    const uint64_t size = static_cast<uint64_t>(st->st_size);
+    if (index * region_bytes >= size) return Outcome::kHealed;
+    const auto bytes_before = [&](uint64_t next) {
+      return std::min(next * region_bytes, size);
+    };
+    const auto done_before = [&](uint64_t next) {
+      mirror_->log().AdvanceTail(key, next);
+      progress_->SetPart(targets,
+                         bytes_before(next) - tail_from * region_bytes);
+    };
     const uint64_t next = SkipHoles(key.path, index, targets);
     if (next > index) {
-      mirror_->log().AdvanceTail(key, next);
+      progress_->Skipped(targets, bytes_before(next) - index * region_bytes);
+      done_before(next);
       index = next;
       continue;
     }
-    const Outcome outcome = HealRegion(key.path, index, targets, [&] {
-      mirror_->log().AdvanceTail(key, index + 1);
-    });
+    const Outcome outcome =
+        HealRegion(key.path, index, targets, [&] { done_before(index + 1); });
     if (outcome != Outcome::kHealed) return outcome;
     ++index;
   }
@@ -227,8 +240,14 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
   if (!from.ok()) {
     return IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
   }
-  if (!IsRegular(from->get())) return Outcome::kGone;
+  struct stat truth;
+  if (fstat(from->get(), &truth) != 0 || !S_ISREG(truth.st_mode)) {
+    return Outcome::kGone;
+  }
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
+  const uint64_t begin = index * region_bytes;
+  const uint64_t end =
+      std::min(begin + region_bytes, static_cast<uint64_t>(truth.st_size));
   Outcome outcome = Outcome::kHealed;
   targets.ForEach([&](LegSlot slot) {
     Leg& leg = mirror_->leg(slot);
@@ -241,12 +260,12 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
     }
     KillPoint("recovery-copy");
     CopyCount count;
-    const Errno error =
-        CopyContent(from->get(), to->get(), index * region_bytes,
-                    (index + 1) * region_bytes, buffers_, &count);
-    progress_->compared_bytes += count.compared_bytes;
-    progress_->copied_bytes += count.copied_bytes;
-    if (error.ok()) return;
+    const Errno error = CopyContent(from->get(), to->get(), begin,
+                                    begin + region_bytes, buffers_, &count);
+    if (error.ok()) {
+      progress_->Compared(slot, end - std::min(begin, end), count.copied_bytes);
+      return;
+    }
     spdlog::warn("leg \"{}\": content of \"{}\": {}", leg.name(), path,
                  ErrnoText(error));
     outcome = Outcome::kLater;

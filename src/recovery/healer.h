@@ -27,17 +27,9 @@
 #include "leg/leg.h"
 #include "mirror/mirror.h"
 #include "recovery/link_index.h"
+#include "recovery/progress.h"
 
 namespace mirrorfs {
-
-// Counters for status; bytes since the mount.
-struct HealProgress {
-  std::atomic<uint64_t> compared_bytes{0};
-  std::atomic<uint64_t> copied_bytes{0};
-  std::atomic<uint64_t> regions{0};
-  // Something was healed since the log was last cleared for it.
-  std::atomic<bool> unannounced{false};
-};
 
 // What says that no such object is there any more, or that something else has
 // taken its place or its directory's, rather than that it could not be reached.

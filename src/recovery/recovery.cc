@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "base/units.h"
 
 namespace mirrorfs {
 namespace {
@@ -21,11 +22,12 @@ constexpr int kRetryMsMax = 10'000;
 
 }  // namespace
 
-Recovery::Recovery(Mirror* mirror, EventSink* events,
+Recovery::Recovery(Mirror* mirror, EventSink* events, const Clock* clock,
                    std::function<void()> settle)
     : mirror_(mirror),
       events_(events),
       settle_(std::move(settle)),
+      progress_(clock),
       links_(mirror) {}
 
 Recovery::~Recovery() { Stop(); }
@@ -121,6 +123,7 @@ void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
 }
 
 void Recovery::AnnounceStart(LegSet legs) {
+  progress_.Begin(legs - announced_);
   (legs - announced_).ForEach([&](LegSlot slot) {
     const DirtyLog::SyncCount count =
         mirror_->log().GetSyncCount(LegSet::Of(slot));
@@ -137,8 +140,10 @@ void Recovery::AnnounceEnd() {
     const LegSet leg = LegSet::Of(slot);
     if (mirror_->log().GetSyncCount(leg).regions > 0) return;
     announced_ -= leg;
+    const LegProgress done = progress_.Of(slot);
     events_->Post(EventName::kResyncFinished, mirror_->leg(slot).name(),
-                  "lacks nothing any more");
+                  absl::StrCat(FormatSize(done.done_bytes), " compared, ",
+                               FormatSize(done.copied_bytes), " copied"));
   });
 }
 

@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/event.h"
 #include "dirtylog/dirty_log.h"
 #include "mirror/mirror.h"
@@ -32,7 +33,8 @@ namespace mirrorfs {
 class Recovery {
  public:
   // `settle`: see Mirror::ClearIdle. The others outlive it.
-  Recovery(Mirror* mirror, EventSink* events, std::function<void()> settle);
+  Recovery(Mirror* mirror, EventSink* events, const Clock* clock,
+           std::function<void()> settle);
   ~Recovery();
 
   void Start();

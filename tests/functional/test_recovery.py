@@ -64,7 +64,7 @@ while True:
 
 
 def resync_totals(mirror):
-    return [leg["resync"]["done_bytes"] for leg in mirror.status()["legs"]]
+    return [leg["resync"]["copied_bytes"] for leg in mirror.status()["legs"]]
 
 
 # ---- after SIGKILL

@@ -11,6 +11,7 @@
 #include "cli/mirror_lookup.h"
 #include "cli/mirror_status.h"
 #include "cli/mount_table.h"
+#include "cli/resync_text.h"
 #include "cli/status_text.h"
 #include "cli/text.h"
 
@@ -104,15 +105,17 @@ TEST(StatusText, Healthy) {
 TEST(StatusText, CatchingUp) {
   json usb = Leg("usb", "resync");
   usb["errors"]["write"] = 3;
-  usb["dirty"] = {{"bytes", 222298112}, {"regions", 212}};
+  usb["dirty"] = {
+      {"bytes", 222298112}, {"regions", 212}, {"files", 9}, {"directories", 3}};
   usb["resync"] = {{"done_bytes", 412},
+                   {"copied_bytes", 12},
                    {"total_bytes", 1000},
                    {"rate", 38'000'000},
                    {"eta_s", 3}};
   json mirror =
       Mirror("degraded", {Leg("a", "in-sync"), Leg("b", "in-sync"), usb});
   mirror["log"]["dirty_regions"] = 212;
-  mirror["log"]["dirty_objects"] = 9;
+  mirror["log"]["dirty_files"] = 9;
   mirror["log"]["dirty_directories"] = 3;
   mirror["legs"][1]["write_mostly"] = true;
   EXPECT_EQ(
@@ -130,7 +133,40 @@ TEST(StatusText, CatchingUp) {
       "  usb  /mnt/usb  resync   812G     0      3      0   212M  41.2%  38 "
       "MB/s  ~3s left\n"
       "  (* primary)\n"
+      "  leg usb lacks 212 MiB: 212 regions in 9 files and 3 directories\n"
+      "    412 B of 1.0 KiB done, 12 B of them copied\n"
       "errors: 3 on leg \"usb\"\n");
+}
+
+TEST(ResyncText, LineAndBar) {
+  const ResyncState state = {412, 1000, 38'000'000, 3};
+  EXPECT_EQ(ResyncLine(state), "412 B of 1.0 KiB  41.2%  38 MB/s  ~3s left");
+  EXPECT_EQ(ResyncBar(state, 56),
+            "[####------]  412 B of 1.0 KiB  41.2%  38 MB/s  ~3s left");
+  EXPECT_EQ(ResyncBar(state, 55), ResyncLine(state));
+  EXPECT_EQ(ResyncBar(state, 20), "412 B of 1.0 KiB  41");
+  EXPECT_EQ(ResyncBar(state, -1), "");
+  for (int columns = 0; columns < 200; ++columns) {
+    EXPECT_LE(ResyncBar(state, columns).size(), static_cast<size_t>(columns));
+  }
+  EXPECT_EQ(ResyncLine({}), "looking for what differs");
+  EXPECT_EQ(ResyncSpeed({5, 4, 1'500'000, 0}), "100.0%  1.5 MB/s");
+}
+
+TEST(ResyncText, LegsTogether) {
+  json b = Leg("b", "resync");
+  b["resync"] = {
+      {"done_bytes", 10}, {"total_bytes", 100}, {"rate", 5}, {"eta_s", 18}};
+  json c = b;
+  c["resync"]["eta_s"] = 30;
+  json done = b;
+  done["state"] = "in-sync";
+  const ResyncState sum = ResyncOf(ParseMirrorStatus(
+      Mirror("resyncing", {Leg("a", "in-sync"), b, c, done})));
+  EXPECT_EQ(sum.done_bytes, 20u);
+  EXPECT_EQ(sum.total_bytes, 200u);
+  EXPECT_EQ(sum.bytes_per_second, 10u);
+  EXPECT_EQ(sum.eta_seconds, 30u);
 }
 
 TEST(StatusText, NamesCannotBreakLines) {

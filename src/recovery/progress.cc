@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "recovery/progress.h"
+
+namespace mirrorfs {
+
+void HealProgress::Begin(LegSet legs) {
+  std::lock_guard lock(mutex_);
+  legs.ForEach([&](LegSlot slot) { legs_[slot] = Leg(); });
+}
+
+void HealProgress::Compared(LegSlot leg, uint64_t bytes, uint64_t copied) {
+  std::lock_guard lock(mutex_);
+  legs_[leg].numbers.done_bytes += bytes;
+  legs_[leg].numbers.copied_bytes += copied;
+  legs_[leg].rate.Add(Now(), bytes);
+}
+
+void HealProgress::Skipped(LegSet legs, uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  legs.ForEach([&](LegSlot slot) { legs_[slot].numbers.done_bytes += bytes; });
+}
+
+void HealProgress::RegionDone(LegSet legs) {
+  std::lock_guard lock(mutex_);
+  legs.ForEach([&](LegSlot slot) { ++legs_[slot].numbers.regions; });
+}
+
+void HealProgress::SetPart(LegSet legs, uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  legs.ForEach([&](LegSlot slot) { legs_[slot].numbers.part_bytes = bytes; });
+}
+
+LegProgress HealProgress::Of(LegSlot leg) const {
+  std::lock_guard lock(mutex_);
+  LegProgress numbers = legs_[leg].numbers;
+  numbers.bytes_per_second = legs_[leg].rate.PerSecond(Now());
+  return numbers;
+}
+
+}  // namespace mirrorfs
