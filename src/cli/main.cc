@@ -44,6 +44,8 @@ int RunCommandLine(int argc, char** argv) {
   AddStatusCommand(app, &exit_code);
   AddDirtyCommand(app, &exit_code);
   AddEventsCommand(app, &exit_code);
+  AddGetCommand(app, &exit_code);
+  AddSetCommand(app, &exit_code);
   AddWaitSyncCommand(app, &exit_code);
   AddUmountCommand(app, &exit_code);
   AddCheckCommand(app, &exit_code);

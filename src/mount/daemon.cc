@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "control/control_client.h"
 #include "control/control_server.h"
+#include "control/dirty_bytes.h"
 #include "control/event_log.h"
 #include "control/mirror_status.h"
 #include "fuse/file_system.h"
@@ -24,8 +25,10 @@
 #include "mirror/leg_table.h"
 #include "mirror/log_setup.h"
 #include "mirror/membership.h"
+#include "mount/control_commands.h"
 #include "mount/fuse_session.h"
 #include "mount/leg_lock.h"
+#include "mount/live_options.h"
 #include "mount/mount_point.h"
 #include "mount/upkeep.h"
 #include "recovery/recovery.h"
@@ -142,14 +145,6 @@ absl::StatusOr<ReadFrom> ReadFromOf(const ReadPolicy& policy,
       absl::StrCat("read-policy: no leg is named \"", policy.leg, "\""));
 }
 
-ControlAnswer AnswerEvents(EventLog& events, const nlohmann::json& request) {
-  const uint64_t after = request.value("after", uint64_t{0});
-  if (!request.value("follow", false)) return OkAnswer(events.Describe(after));
-  std::unique_ptr<ControlStream> stream = events.Follow(after);
-  if (stream == nullptr) return ErrorAnswer("no descriptor is left");
-  return {OkAnswer(nlohmann::json::object()), std::move(stream)};
-}
-
 // One mounted mirror. Members are destroyed in the reverse order of use.
 class Daemon {
  public:
@@ -164,8 +159,9 @@ class Daemon {
   absl::Status StartControl();
   // What was wrong with the set of legs from the start.
   void PostStart();
-  ControlAnswer AnswerControl(const nlohmann::json& request);
-  absl::Status SetOptions(const nlohmann::json& options);
+  void BuildOptions();
+  absl::Status CheckOptions(const MountOptions& options) const;
+  void ApplyOptions(const MountOptions& options);
   void Tick();
   // The orderly end.
   absl::Status End();
@@ -187,8 +183,9 @@ class Daemon {
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Upkeep> upkeep_;
   std::unique_ptr<Upkeep> probing_;
-  std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<LiveOptions> options_;
   MirrorFacts facts_;
+  std::unique_ptr<ControlServer> control_;
 };
 
 absl::Status Daemon::Build() {
@@ -296,52 +293,43 @@ void Daemon::PostStart() {
                              " legs up to date"));
 }
 
+void Daemon::BuildOptions() {
+  // In words that say what is in force, also where it was not chosen.
+  MountOptions options = command_.options;
+  options.name = assembly_.label.mirror_name;
+  options.region_bytes = assembly_.label.region_bytes;
+  options_ = std::make_unique<LiveOptions>(
+      options, [this](const MountOptions& o) { return CheckOptions(o); },
+      [this](const MountOptions& o) { ApplyOptions(o); });
+}
+
 absl::Status Daemon::StartControl() {
-  absl::StatusOr<std::unique_ptr<ControlServer>> control = ControlServer::Start(
-      ControlSocketPath(assembly_.label.mirror_uuid),
-      [this](const nlohmann::json& request) { return AnswerControl(request); });
+  const ControlledMirror on = {mirror_.get(),      recovery_.get(),
+                               events_.get(),      options_.get(),
+                               dirty_bytes_.get(), facts_};
+  absl::StatusOr<std::unique_ptr<ControlServer>> control =
+      ControlServer::Start(ControlSocketPath(assembly_.label.mirror_uuid),
+                           [on](const nlohmann::json& request) {
+                             return AnswerControl(on, request);
+                           });
   if (!control.ok()) return control.status();
   control_ = *std::move(control);
   return absl::OkStatus();
 }
 
-ControlAnswer Daemon::AnswerControl(const nlohmann::json& request) {
-  const std::string command = request.value("command", "");
-  if (command == "status") {
-    return OkAnswer(
-        DescribeMirror(*mirror_, recovery_->progress(), *dirty_bytes_, facts_));
-  }
-  if (command == "dirty") return OkAnswer(DescribeDirtyRegions(*mirror_));
-  if (command == "events") return AnswerEvents(*events_, request);
-  if (command == "set") {
-    const absl::Status status =
-        SetOptions(request.value("options", nlohmann::json()));
-    return status.ok() ? OkAnswer() : ErrorAnswer(status.message());
-  }
-  return ErrorAnswer(absl::StrCat("unknown command \"", command, "\""));
+absl::Status Daemon::CheckOptions(const MountOptions& options) const {
+  LegSlot preferred = -1;
+  return ReadFromOf(options.read_policy, assembly_.label, &preferred).status();
 }
 
-absl::Status Daemon::SetOptions(const nlohmann::json& options) {
-  if (!options.is_object()) {
-    return absl::InvalidArgumentError("set: \"options\" must be an object");
+// Whatever may change while mounted, see LiveOptions.
+void Daemon::ApplyOptions(const MountOptions& options) {
+  LegSlot preferred = -1;
+  const absl::StatusOr<ReadFrom> read_from =
+      ReadFromOf(options.read_policy, assembly_.label, &preferred);
+  if (read_from.ok() && !options.read_only) {
+    mirror_->SetReadFrom(*read_from, preferred);
   }
-  for (const auto& [name, value] : options.items()) {
-    if (name != "read-policy" || !value.is_string()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(name, ": cannot be changed while mounted"));
-    }
-    const absl::StatusOr<MountOptions> parsed = ParseMountOptions(
-        {absl::StrCat("read-policy=", value.get<std::string>())}, false);
-    if (!parsed.ok()) return parsed.status();
-    LegSlot preferred = -1;
-    const absl::StatusOr<ReadFrom> read_from =
-        ReadFromOf(parsed->read_policy, assembly_.label, &preferred);
-    if (!read_from.ok()) return read_from.status();
-    if (!command_.options.read_only) {
-      mirror_->SetReadFrom(*read_from, preferred);
-    }
-  }
-  return absl::OkStatus();
 }
 
 void Daemon::Tick() {
@@ -367,6 +355,7 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
   recovery_ =
       std::make_unique<Recovery>(mirror_.get(), events_.get(), &clock_, settle);
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
+  BuildOptions();
   if (absl::Status status = StartControl(); !status.ok()) return status;
   absl::Status served;
   {

@@ -138,50 +138,115 @@ absl::Status SetCache(absl::string_view value, MountOptions* options) {
   return absl::OkStatus();
 }
 
+// The inverse of ParseSize, without loss.
+std::string ExactSize(uint64_t bytes) {
+  constexpr char kUnits[] = "KMGT";
+  int unit = -1;
+  while (bytes != 0 && bytes % 1024 == 0 && unit < 3) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return unit < 0 ? absl::StrCat(bytes)
+                  : absl::StrCat(bytes, std::string(1, kUnits[unit]));
+}
+
+template <auto Field>
+std::string Show(const MountOptions& options) {
+  return absl::StrCat(options.*Field);
+}
+
+template <auto Field>
+std::string ShowDuration(const MountOptions& options) {
+  return absl::FormatDuration(options.*Field);
+}
+
+template <auto Field>
+std::string ShowSize(const MountOptions& options) {
+  return ExactSize(options.*Field);
+}
+
+std::string ShowThreads(const MountOptions& options) {
+  return options.threads == 0 ? "auto" : absl::StrCat(options.threads);
+}
+
+std::string ShowReadPolicy(const MountOptions& options) {
+  switch (options.read_policy.kind) {
+    case ReadPolicy::Kind::kPrimary:
+      return "primary";
+    case ReadPolicy::Kind::kRoundRobin:
+      return "round-robin";
+    case ReadPolicy::Kind::kPreferLeg:
+      break;
+  }
+  return absl::StrCat("prefer=", options.read_policy.leg);
+}
+
+std::string ShowOnEnospc(const MountOptions& options) {
+  return options.on_enospc_degrade ? "degrade" : "fail";
+}
+
+std::string ShowCache(const MountOptions& options) {
+  switch (options.cache) {
+    case CacheMode::kNone:
+      return "none";
+    case CacheMode::kWriteThrough:
+      return "writethrough";
+    case CacheMode::kWriteBack:
+      break;
+  }
+  return "writeback";
+}
+
 using O = MountOptions;
+
+constexpr bool kLive = true;
 
 constexpr char kOurs[] = "mirrorfs decides it by itself";
 
 constexpr MountOptionInfo kTable[] = {
     {"log", Kind::kValue, "core|disk", "where the dirty log is kept [disk]",
-     SetLog},
+     SetLog, Show<&O::log>},
     {"log-dir", Kind::kValue, "DIR",
-     "keep the log of log=disk here [on the primary leg]", SetLogDir},
+     "keep the log of log=disk here [on the primary leg]", SetLogDir,
+     Show<&O::log_dir>},
     {"region-size", Kind::kValue, "SIZE",
      "unit of the dirty log, with create [1M, else from the label]",
-     SetRegionSize},
+     SetRegionSize, ShowSize<&O::region_bytes>},
     {"name", Kind::kValue, "NAME",
-     "the mirror's name, with create; else it must be this one", SetName},
+     "the mirror's name, with create; else it must be this one", SetName,
+     Show<&O::name>},
     {"min-legs", Kind::kValue, "N", "refuse to start with fewer legs [1]",
-     SetInt<&O::min_legs, 1, kLegsMax>},
+     SetInt<&O::min_legs, 1, kLegsMax>, Show<&O::min_legs>},
     {"wait-legs", Kind::kValue, "DURATION",
      "wait that long for missing legs before starting degraded [0]",
-     SetWaitLegs},
+     SetWaitLegs, ShowDuration<&O::wait_legs>},
     {"probe-interval", Kind::kValue, "DURATION",
      "how often legs are looked after: one that is gone fails, one that is "
      "back is taken in; 0 is never [10s]",
-     SetProbeInterval},
+     SetProbeInterval, ShowDuration<&O::probe_interval>},
     {"on-enospc", Kind::kValue, "fail|degrade",
      "when a leg has no space for a change: the change fails, or the leg "
      "[fail]",
-     SetOnEnospc},
+     SetOnEnospc, ShowOnEnospc},
     {"create", Kind::kFlag, "",
      "label the legs first if they are empty and have no label",
      Set<&O::create, true>},
     {"read-policy", Kind::kValue, "primary|round-robin|prefer=LEG",
-     "which leg in sync is read [primary]", SetReadPolicy},
+     "which leg in sync is read [primary]", SetReadPolicy, ShowReadPolicy,
+     kLive},
     {"threads", Kind::kValue, "N", "worker threads [chosen by the daemon]",
-     SetInt<&O::threads, 1, kThreadsMax>},
+     SetInt<&O::threads, 1, kThreadsMax>, ShowThreads},
     {"cache", Kind::kValue, "writethrough|writeback|none",
-     "how the kernel caches file contents [writethrough]", SetCache},
+     "how the kernel caches file contents [writethrough]", SetCache, ShowCache},
     {"attr-timeout", Kind::kValue, "DURATION",
      "how long the kernel trusts attributes [60s]",
-     SetDuration<&O::attr_timeout>},
+     SetDuration<&O::attr_timeout>, ShowDuration<&O::attr_timeout>},
     {"entry-timeout", Kind::kValue, "DURATION",
-     "how long the kernel trusts names [60s]", SetDuration<&O::entry_timeout>},
+     "how long the kernel trusts names [60s]", SetDuration<&O::entry_timeout>,
+     ShowDuration<&O::entry_timeout>},
     {"negative-timeout", Kind::kValue, "DURATION",
      "how long the kernel trusts that a name is absent [60s]",
-     SetDuration<&O::negative_timeout>},
+     SetDuration<&O::negative_timeout>, ShowDuration<&O::negative_timeout>},
     {"foreground", Kind::kFlag, "", "do not detach; for service managers",
      Set<&O::foreground, true>},
     {"allow-other", Kind::kFlag, "", "let every user in [on for root]",

@@ -46,20 +46,9 @@ absl::StatusOr<std::vector<std::string>> SplitOptionList(
 
 GivenOption SplitOption(const std::string& word) {
   const size_t equals = word.find('=');
-  GivenOption option{word.substr(0, equals), ""};
+  GivenOption option{OptionName(word.substr(0, equals)), ""};
   if (equals != word.npos) option.value = word.substr(equals + 1);
-  // The first character stays: _netdev is called that.
-  if (!option.name.empty()) {
-    std::replace(option.name.begin() + 1, option.name.end(), '_', '-');
-  }
   return option;
-}
-
-const MountOptionInfo* FindOption(absl::string_view name) {
-  for (const MountOptionInfo& info : MountOptionTable()) {
-    if (name == info.name) return &info;
-  }
-  return nullptr;
 }
 
 absl::Status OptionError(absl::string_view word, absl::string_view why) {
@@ -76,7 +65,7 @@ absl::Status ApplyWord(const std::string& word, bool sloppy,
   }
   const GivenOption given = SplitOption(word);
   const bool has_value = word.find('=') != word.npos;
-  const MountOptionInfo* info = FindOption(given.name);
+  const MountOptionInfo* info = FindMountOption(given.name);
   if (info == nullptr || info->kind == Kind::kRejected) {
     if (sloppy) return absl::OkStatus();
     return OptionError(
@@ -107,6 +96,20 @@ absl::Status CheckTogether(const MountOptions& options) {
 }
 
 }  // namespace
+
+const MountOptionInfo* FindMountOption(absl::string_view name) {
+  for (const MountOptionInfo& info : MountOptionTable()) {
+    if (name == info.name) return &info;
+  }
+  return nullptr;
+}
+
+std::string OptionName(absl::string_view written) {
+  std::string name(written);
+  // The first character stays: _netdev is called that.
+  if (!name.empty()) std::replace(name.begin() + 1, name.end(), '_', '-');
+  return name;
+}
 
 absl::StatusOr<MountOptions> ParseMountOptions(
     const std::vector<std::string>& o_lists, bool sloppy) {

@@ -126,7 +126,16 @@ struct MountOptionInfo {
   const char* value_name;  // kValue: what --help shows after '='
   const char* help;
   absl::Status (*apply)(absl::string_view value, MountOptions* options);
+  // kValue: the value as one would write it.
+  std::string (*show)(const MountOptions& options) = nullptr;
+  // May change while mounted; see live_options.h.
+  bool live = false;
 };
 absl::Span<const MountOptionInfo> MountOptionTable();
+// Null when there is none. `name` is in kebab-case.
+const MountOptionInfo* FindMountOption(absl::string_view name);
+
+// A name as it may be written, underscores for hyphens, in kebab-case.
+std::string OptionName(absl::string_view written);
 
 }  // namespace mirrorfs

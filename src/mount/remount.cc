@@ -22,12 +22,8 @@ std::string SocketOf(const std::string& mount_point) {
 }
 
 bool IsForDaemon(const GivenOption& option) {
-  for (const MountOptionInfo& info : MountOptionTable()) {
-    if (option.name == info.name) {
-      return info.kind == MountOptionInfo::Kind::kValue;
-    }
-  }
-  return false;
+  const MountOptionInfo* info = FindMountOption(option.name);
+  return info != nullptr && info->kind == MountOptionInfo::Kind::kValue;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -194,6 +195,80 @@ def test_remount(unmounted):
             assert word in one_line(result.stderr)
     assert result.returncode != 0
     assert (unmounted.mnt / "f").read_text() == "x"
+    unmounted.settle_and_compare()
+
+
+def test_remount_changes_what_can_change(unmounted):
+    unmounted.mount()
+
+    def policy():
+        return unmounted.cli("get", unmounted.mnt, "read-policy").stdout
+
+    def remount(options):
+        return run(HELPER, "mirror", unmounted.mnt, "-o", f"remount,{options}",
+                   check=False, env=unmounted.env)
+
+    assert policy() == "primary\n"
+    assert remount("rw,read-policy=prefer=b").returncode == 0
+    assert policy() == "prefer=b\n"
+    # fstab's words come along; what they say is so already.
+    assert remount("log=disk,name=t,region-size=1M,min-legs=1,nofail,"
+                   "read_policy=round-robin").returncode == 0
+    assert policy() == "round-robin\n"
+    for options, word in (("log=core", '"log"'),
+                          ("region-size=4K,read-policy=primary",
+                           '"region-size"'),
+                          ("threads=3", '"threads"'),
+                          ("read-policy=prefer=nobody", "nobody")):
+        result = remount(options)
+        assert result.returncode == 32
+        assert word in one_line(result.stderr)
+    assert policy() == "round-robin\n", "changed in part"
+    unmounted.settle_and_compare()
+
+
+def test_get_and_set(unmounted):
+    unmounted.mount("region-size=1M", "attr-timeout=90s")
+
+    def get(*words):
+        document = json.loads(
+            unmounted.cli("get", "t", "--json", *words).stdout)
+        assert document["schema"] == 1 and document["name"] == "t"
+        return {option["name"]: option for option in document["options"]}
+
+    options = get()
+    assert options["log"] == {"name": "log", "value": "disk", "live": False}
+    assert options["region-size"]["value"] == "1M"
+    assert options["attr-timeout"]["value"] == "1m30s"
+    assert options["read-policy"]["live"]
+    assert list(get("read_policy")) == ["read-policy"]
+    text = unmounted.cli("get", "t").stdout
+    assert re.search(r"^read-policy +primary +can be set$", text, re.MULTILINE)
+    assert re.search(r"^log +disk$", text, re.MULTILINE)
+
+    unmounted.cli("set", "t", "read-policy=round-robin", "-n")
+    assert get()["read-policy"]["value"] == "primary"
+    document = json.loads(unmounted.cli(
+        "set", "t", "read-policy=round-robin", "--json").stdout)
+    assert document["set"] == {"read-policy": "round-robin"}
+    assert not document["dry_run"]
+    assert get()["read-policy"]["value"] == "round-robin"
+
+    for change, word in (("log=core", '"log"'), ("frob=1", '"frob"'),
+                         ("read-policy=wrong", '"read-policy"'),
+                         ("read-policy=prefer=zz", "zz"), ("ro=1", '"ro"'),
+                         ("read-policy", "OPTION=VALUE")):
+        result = unmounted.cli("set", "t", "read-policy=primary", change,
+                               check=False)
+        assert result.returncode == 1, change
+        assert word in one_line(result.stderr)
+    result = unmounted.cli("get", "t", "frob", check=False)
+    assert result.returncode == 1 and '"frob"' in one_line(result.stderr)
+    assert get()["read-policy"]["value"] == "round-robin", "changed in part"
+    unmounted.umount()
+    assert unmounted.cli("get", "t", check=False).returncode == 2
+    unmounted.mount()
+    assert get()["read-policy"]["value"] == "primary", "outlived the mount"
     unmounted.settle_and_compare()
 
 

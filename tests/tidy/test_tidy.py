@@ -38,6 +38,7 @@ MAY_INCLUDE_TOO = {
 }
 MAY_INCLUDE_ONLY = {
     "mount/options": {"base", "region"},
+    "mount/live_options": {"base", "region"},
     "mount/option_table": {"base", "region"},
     "mount/command_line": {"base", "region"},
 }
