@@ -58,6 +58,12 @@ class FileSystem {
   // lock must not be held.
   void LearnIdentity();
 
+  // Requests that applications made for something in the mirror.
+  void CountRequest() { requests_.fetch_add(1, std::memory_order_relaxed); }
+  uint64_t requests() const {
+    return requests_.load(std::memory_order_relaxed);
+  }
+
   // Attributes as the kernel shall see them.
   struct stat Show(struct stat st, NodeId id) const;
   // For how many seconds the kernel may believe them.
@@ -74,6 +80,7 @@ class FileSystem {
   InodeTable nodes_;
   std::atomic<uint64_t> identity_epoch_{0};
   std::atomic<bool> takes_set_id_{false};
+  std::atomic<uint64_t> requests_{0};
 };
 
 }  // namespace mirrorfs

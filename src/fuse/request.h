@@ -31,9 +31,11 @@ inline Caller CallerOf(fuse_req_t request) {
           FsOf(request).clock().RealtimeNs()};
 }
 
-// Paths keep their meaning while it lives.
+// Paths keep their meaning while it lives. Every request that is about
+// something in the mirror begins with it, so it counts them, too.
 using SharedNames = std::shared_lock<NamesLock>;
 inline SharedNames HoldNames(FileSystem& fs) {
+  fs.CountRequest();
   for (;;) {
     SharedNames names(fs.mirror().names_lock());
     if (fs.IdentityIsCurrent()) return names;

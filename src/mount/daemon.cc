@@ -180,6 +180,7 @@ class Daemon {
   std::unique_ptr<LegProbe> probe_;
   std::unique_ptr<DirtyBytes> dirty_bytes_;
   std::unique_ptr<FileSystem> fs_;
+  std::unique_ptr<Pacer> pacer_;
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Upkeep> upkeep_;
   std::unique_ptr<Upkeep> probing_;
@@ -301,6 +302,7 @@ void Daemon::BuildOptions() {
   options_ = std::make_unique<LiveOptions>(
       options, [this](const MountOptions& o) { return CheckOptions(o); },
       [this](const MountOptions& o) { ApplyOptions(o); });
+  ApplyOptions(options);
 }
 
 absl::Status Daemon::StartControl() {
@@ -330,6 +332,7 @@ void Daemon::ApplyOptions(const MountOptions& options) {
   if (read_from.ok() && !options.read_only) {
     mirror_->SetReadFrom(*read_from, preferred);
   }
+  pacer_->SetLimits({options.resync_rate_max, options.resync_rate_min});
 }
 
 void Daemon::Tick() {
@@ -352,8 +355,10 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
                  command_.mount_point);
     ready();
   });
-  recovery_ =
-      std::make_unique<Recovery>(mirror_.get(), events_.get(), &clock_, settle);
+  pacer_ = std::make_unique<Pacer>([] { return absl::Now(); },
+                                   [this] { return fs_->requests(); });
+  recovery_ = std::make_unique<Recovery>(mirror_.get(), events_.get(),
+                                         pacer_.get(), &clock_, settle);
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
   BuildOptions();
   if (absl::Status status = StartControl(); !status.ok()) return status;

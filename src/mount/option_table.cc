@@ -69,6 +69,14 @@ absl::Status SetLogDir(absl::string_view value, MountOptions* options) {
   return absl::OkStatus();
 }
 
+template <auto Field>
+absl::Status SetRate(absl::string_view value, MountOptions* options) {
+  const absl::StatusOr<uint64_t> bytes = ParseSize(value);
+  if (!bytes.ok()) return Bad("must be bytes a second like 500K or 20M");
+  options->*Field = *bytes;
+  return absl::OkStatus();
+}
+
 absl::Status SetRegionSize(absl::string_view value, MountOptions* options) {
   absl::StatusOr<uint64_t> bytes = ParseSize(value);
   if (!bytes.ok() || (*bytes != 0 && !IsValidRegionSize(*bytes))) {
@@ -234,6 +242,13 @@ constexpr MountOptionInfo kTable[] = {
     {"read-policy", Kind::kValue, "primary|round-robin|prefer=LEG",
      "which leg in sync is read [primary]", SetReadPolicy, ShowReadPolicy,
      kLive},
+    {"resync-rate-max", Kind::kValue, "SIZE",
+     "recovery never copies more than that a second [0: no limit]",
+     SetRate<&O::resync_rate_max>, ShowSize<&O::resync_rate_max>, kLive},
+    {"resync-rate-min", Kind::kValue, "SIZE",
+     "while applications are active, recovery slows down to that [0: it does "
+     "not]",
+     SetRate<&O::resync_rate_min>, ShowSize<&O::resync_rate_min>, kLive},
     {"threads", Kind::kValue, "N", "worker threads [chosen by the daemon]",
      SetInt<&O::threads, 1, kThreadsMax>, ShowThreads},
     {"cache", Kind::kValue, "writethrough|writeback|none",

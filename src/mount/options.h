@@ -45,6 +45,10 @@ struct MountOptions {
   ReadPolicy read_policy;
   int threads = 0;  // 0: the daemon chooses
 
+  // Bytes a second of recovery; see Pacer.
+  uint64_t resync_rate_max = 0;
+  uint64_t resync_rate_min = 0;
+
   // Timeouts of the kernel's caches; may be infinite.
   absl::Duration attr_timeout = absl::Seconds(60);
   absl::Duration entry_timeout = absl::Seconds(60);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "absl/time/clock.h"
 #include "base/kill_point.h"
 #include "leg/copy_object.h"
 #include "leg/object.h"
@@ -16,6 +17,8 @@ namespace {
 // O_NONBLOCK: by now the name may be a fifo's.
 constexpr int kSourceFlags = O_RDONLY | O_NOATIME | O_NONBLOCK;
 constexpr int kTargetFlags = O_RDWR | O_NONBLOCK;
+
+constexpr absl::Duration kWaitPiece = absl::Milliseconds(100);
 
 bool IsRegular(int fd) {
   struct stat st;
@@ -33,13 +36,25 @@ RegionKey SizeGuardOf(const std::string& path) {
 }  // namespace
 
 Healer::Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
-               const std::atomic<bool>* stopping)
+               Pacer* pacer, const std::atomic<bool>* stopping)
     : mirror_(mirror),
       links_(links),
       progress_(progress),
+      pacer_(pacer),
       stopping_(stopping) {}
 
+bool Healer::WaitForTurn() {
+  while (!*stopping_) {
+    const absl::Duration delay = pacer_->Delay();
+    if (delay <= absl::ZeroDuration()) return true;
+    // In short pieces: limits change, and applications pause.
+    absl::SleepFor(std::min(delay, kWaitPiece));
+  }
+  return false;
+}
+
 bool Healer::Heal(const DirtyLog::Work& work) {
+  if (!WaitForTurn()) return false;
   DirtyLog::Work now = work;
   const std::optional<RegionRecord> record = mirror_->log().Find(work.key);
   if (!record) return true;
@@ -47,6 +62,7 @@ bool Healer::Heal(const DirtyLog::Work& work) {
   const LegSet targets = record->missing & mirror_->secondaries();
   bool healed = true;
   if (!targets.empty()) {
+    pacer_->Spent(Pacer::kObjectBytes);
     switch (work.key.kind) {
       case RegionKind::kEntries:
         healed = HealEntries(now, targets);
@@ -223,6 +239,7 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
 Healer::Outcome Healer::HealRegion(const std::string& path, uint64_t index,
                                    LegSet targets,
                                    const std::function<void()>& healed) {
+  if (!WaitForTurn()) return Outcome::kLater;
   std::shared_lock names(mirror_->names_lock());
   const std::vector<RegionKey> held = {ParentEntries(path), SizeGuardOf(path),
                                        RegionKey::Data(path, index)};
@@ -248,6 +265,7 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
   const uint64_t begin = index * region_bytes;
   const uint64_t end =
       std::min(begin + region_bytes, static_cast<uint64_t>(truth.st_size));
+  pacer_->Spent(end - std::min(begin, end));
   Outcome outcome = Outcome::kHealed;
   targets.ForEach([&](LegSlot slot) {
     Leg& leg = mirror_->leg(slot);

@@ -27,6 +27,7 @@
 #include "leg/leg.h"
 #include "mirror/mirror.h"
 #include "recovery/link_index.h"
+#include "recovery/pacer.h"
 #include "recovery/progress.h"
 
 namespace mirrorfs {
@@ -41,13 +42,17 @@ inline bool IsGone(Errno error) {
 
 class Healer {
  public:
-  Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
+  Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress, Pacer* pacer,
          const std::atomic<bool>* stopping);
 
   // False when it could not be healed (now); the region stays as it was.
   bool Heal(const DirtyLog::Work& work);
 
  private:
+  // Waits as long as the pace asks for, with no region held. False when there
+  // is no more work to be done.
+  bool WaitForTurn();
+
   // --- heal_entries.cc ---
   bool HealEntries(const DirtyLog::Work& work, LegSet targets);
   Errno HealNames(const DirtyLog::Work& work, Leg& leg);
@@ -88,6 +93,7 @@ class Healer {
   Mirror* const mirror_;
   LinkIndex* const links_;
   HealProgress* const progress_;
+  Pacer* const pacer_;
   const std::atomic<bool>* const stopping_;
   std::string buffers_[2];
   // Paths of the directory in work that are right on the leg in work.

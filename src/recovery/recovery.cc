@@ -22,10 +22,11 @@ constexpr int kRetryMsMax = 10'000;
 
 }  // namespace
 
-Recovery::Recovery(Mirror* mirror, EventSink* events, const Clock* clock,
-                   std::function<void()> settle)
+Recovery::Recovery(Mirror* mirror, EventSink* events, Pacer* pacer,
+                   const Clock* clock, std::function<void()> settle)
     : mirror_(mirror),
       events_(events),
+      pacer_(pacer),
       settle_(std::move(settle)),
       progress_(clock),
       links_(mirror) {}
@@ -102,7 +103,7 @@ bool Recovery::HealBatch() {
 void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
   std::atomic<size_t> next{0};
   const auto work = [&] {
-    Healer healer(mirror_, &links_, &progress_, &stopping_);
+    Healer healer(mirror_, &links_, &progress_, pacer_, &stopping_);
     for (size_t i; (i = next++) < batch.size();) {
       if (stopping_) {
         mirror_->log().ReleaseResyncWork(batch[i].key);
@@ -123,6 +124,8 @@ void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
 }
 
 void Recovery::AnnounceStart(LegSet legs) {
+  // One that went meanwhile begins anew when it is back.
+  announced_ = announced_ & mirror_->secondaries();
   progress_.Begin(legs - announced_);
   (legs - announced_).ForEach([&](LegSlot slot) {
     const DirtyLog::SyncCount count =
@@ -136,6 +139,7 @@ void Recovery::AnnounceStart(LegSet legs) {
 }
 
 void Recovery::AnnounceEnd() {
+  announced_ = announced_ & mirror_->secondaries();
   announced_.ForEach([&](LegSlot slot) {
     const LegSet leg = LegSet::Of(slot);
     if (mirror_->log().GetSyncCount(leg).regions > 0) return;

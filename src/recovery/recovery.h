@@ -27,13 +27,14 @@
 #include "dirtylog/dirty_log.h"
 #include "mirror/mirror.h"
 #include "recovery/healer.h"
+#include "recovery/pacer.h"
 
 namespace mirrorfs {
 
 class Recovery {
  public:
   // `settle`: see Mirror::ClearIdle. The others outlive it.
-  Recovery(Mirror* mirror, EventSink* events, const Clock* clock,
+  Recovery(Mirror* mirror, EventSink* events, Pacer* pacer, const Clock* clock,
            std::function<void()> settle);
   ~Recovery();
 
@@ -60,6 +61,7 @@ class Recovery {
 
   Mirror* const mirror_;
   EventSink* const events_;
+  Pacer* const pacer_;
   const std::function<void()> settle_;
   HealProgress progress_;
   LinkIndex links_;

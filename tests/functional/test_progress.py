@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How far a repair is, and how fast it may go."""
 
+import json
 import os
+import pty
+import re
+import subprocess
+import threading
+import time
 
 import pytest
+
+from support.mirror import CLI, wait_until
 
 MIB = 1 << 20
 
@@ -59,7 +67,8 @@ def test_what_a_leg_lacks_is_counted_exactly(away):
     leg = away.leg_status("b")
     assert leg["dirty"] == {
         "bytes": 0, "regions": 0, "files": 0, "directories": 0}
-    assert leg["resync"]["done_bytes"] == 2 * MIB + 500 + 30
+    # A region that two records speak of is compared twice.
+    assert leg["resync"]["done_bytes"] in (2 * MIB + 530, 2 * MIB + 560)
     assert leg["resync"]["total_bytes"] == leg["resync"]["done_bytes"]
     assert 0 < leg["resync"]["copied_bytes"] <= leg["resync"]["done_bytes"]
     assert away.leg_status("a")["resync"]["done_bytes"] == 0
@@ -77,3 +86,140 @@ def test_a_repair_that_is_over_has_no_time_left(away):
     assert resync["done_bytes"] >= 5 * MIB
     assert resync["rate"] > 0, "of the last seconds"
     away.settle_and_compare()
+
+
+# ---- pace
+
+@pytest.fixture
+def filling(mirrors):
+    """A mirror whose second leg is being filled, held at a crawl."""
+    mirror = mirrors()
+    for n in range(8):
+        (mirror.legs[0] / f"f{n}").write_bytes(os.urandom(4 * MIB))
+    mirror.create(adopt=mirror.legs[0])
+    return mirror.mount("resync-rate-max=1")
+
+
+def set_rates(mirror, **rates):
+    mirror.cli("set", mirror.mnt, *(f"resync-rate-{name}={value}"
+                                    for name, value in rates.items()))
+
+
+def done(mirror):
+    return mirror.leg_status("b")["resync"]["done_bytes"]
+
+
+def test_recovery_keeps_to_its_pace(filling):
+    time.sleep(1)
+    assert done(filling) <= MIB, "a byte a second"
+    set_rates(filling, max="8M")
+    start, before = time.monotonic(), done(filling)
+    wait_until(lambda: done(filling) >= before + 12 * MIB, 60)
+    took = time.monotonic() - start
+    assert took > 1.2, f"12 MiB at 8 MiB/s in {took} s"
+    resync = filling.leg_status("b")["resync"]
+    assert 0 < resync["done_bytes"] < resync["total_bytes"]
+    # Of the file in work a part may be seen on both sides.
+    assert 28 * MIB <= resync["total_bytes"] <= 36 * MIB
+    assert 0 < resync["rate"] < 11 * MIB
+    left = resync["total_bytes"] - resync["done_bytes"]
+    assert resync["eta_s"] == -(-left // resync["rate"])
+    text = filling.cli("status", "t", check=False).stdout
+    assert re.search(r"^  b .* resync .*[0-9.]+%  [0-9.]+ MB/s  ~[0-9]+s left$",
+                     text, re.MULTILINE), text
+    set_rates(filling, max=0)
+    filling.settle_and_compare()
+
+
+def test_a_slow_recovery_holds_nobody_up(filling):
+    """Not a program that writes where it would copy, nor the end."""
+    start = time.monotonic()
+    for n in range(8):
+        write_at(filling.mnt / f"f{n}", MIB, 100)
+    filling.umount()
+    assert time.monotonic() - start < 10
+    filling.mount()
+    filling.settle_and_compare()
+
+
+def test_recovery_gives_way_to_applications(filling):
+    stop = threading.Event()
+
+    def use():
+        n = 0
+        while not stop.is_set():
+            (filling.mnt / "used").write_text(str(n))
+            n += 1
+
+    user = threading.Thread(target=use)
+    user.start()
+    try:
+        wait_until(lambda: (filling.mnt / "used").exists())
+        set_rates(filling, min="1M", max=0)
+        time.sleep(1)
+        before = done(filling)
+        time.sleep(3)
+        assert done(filling) - before <= 6 * MIB
+        assert filling.status()["state"] == "resyncing"
+    finally:
+        stop.set()
+        user.join()
+    # Alone it need not.
+    start = time.monotonic()
+    filling.wait_sync()
+    assert time.monotonic() - start < 15
+    filling.settle_and_compare()
+
+
+def test_waiting_says_how_far_it_is(filling):
+    process = subprocess.Popen(
+        [CLI, "wait-sync", filling.mnt, "--every", "200ms"], env=filling.env,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    set_rates(filling, max="16M")
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out == "t: 2 of 2 legs in sync\n"
+    lines = said.splitlines()
+    assert len(lines) >= 2
+    shares = [float(match[1]) for match in
+              re.finditer(r"^t: .* of [0-9.]+ MiB  ([0-9.]+)%", said,
+                          re.MULTILINE)]
+    assert shares and shares[0] < shares[-1]
+    assert "\r" not in said and "\x1b" not in said
+    filling.settle_and_compare()
+
+
+def test_with_json_waiting_is_silent(filling):
+    result = filling.cli("wait-sync", "t", "--json", "--every", "0",
+                         "--timeout", "1s", check=False)
+    assert result.returncode == 4
+    assert not json.loads(result.stdout)["in_sync"]
+    assert result.stderr == ""
+    set_rates(filling, max=0)
+    filling.settle_and_compare()
+
+
+def test_a_terminal_gets_a_bar(filling):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [CLI, "wait-sync", filling.mnt], env=filling.env, stdin=theirs,
+        stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    set_rates(filling, max="16M")
+    said = b""
+    while True:
+        try:
+            more = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not more:
+            break
+        said += more
+    os.close(ours)
+    assert process.wait(60) == 0
+    bars = re.findall(rb"\rt: \[(#*)-*\]  [^\r]* of 32 MiB", said)
+    assert len(bars) >= 2, said
+    assert len(bars[-1]) > 0
+    # The line is free again for the answer.
+    assert said.endswith(b"\r\x1b[Kt: 2 of 2 legs in sync\r\n"), said
+    filling.settle_and_compare()
