@@ -21,5 +21,6 @@ void AddStatusCommand(CLI::App& app, int* exit_code);
 void AddUmountCommand(CLI::App& app, int* exit_code);
 void AddVersionCommand(CLI::App& app, int* exit_code);
 void AddWaitSyncCommand(CLI::App& app, int* exit_code);
+void AddWhereCommand(CLI::App& app, int* exit_code);
 
 }  // namespace mirrorfs

@@ -43,6 +43,7 @@ int RunCommandLine(int argc, char** argv) {
   AddCreateCommand(app, &exit_code);
   AddStatusCommand(app, &exit_code);
   AddDirtyCommand(app, &exit_code);
+  AddWhereCommand(app, &exit_code);
   AddEventsCommand(app, &exit_code);
   AddGetCommand(app, &exit_code);
   AddSetCommand(app, &exit_code);

@@ -6,7 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "control/where.h"
 
 namespace mirrorfs {
 namespace {
@@ -60,6 +62,17 @@ ControlAnswer AnswerSet(const ControlledMirror& on, const Json& request) {
   return status.ok() ? OkAnswer() : ErrorAnswer(status.message());
 }
 
+// The path as text, or as bytes in hexadecimal, which any name can be.
+ControlAnswer AnswerWhere(const ControlledMirror& on, const Json& request) {
+  const std::string path =
+      request.contains("path_hex")
+          ? absl::HexStringToBytes(request.value("path_hex", ""))
+          : request.value("path", "");
+  absl::StatusOr<Json> where = DescribeWhere(*on.mirror, on.facts, path);
+  if (!where.ok()) return ErrorAnswer(where.status().message());
+  return OkAnswer(*std::move(where));
+}
+
 struct Command {
   const char* name;
   ControlAnswer (*answer)(const ControlledMirror& on, const Json& request);
@@ -67,7 +80,7 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"status", AnswerStatus}, {"dirty", AnswerDirty}, {"events", AnswerEvents},
-    {"get", AnswerGet},       {"set", AnswerSet},
+    {"get", AnswerGet},       {"set", AnswerSet},     {"where", AnswerWhere},
 };
 
 }  // namespace

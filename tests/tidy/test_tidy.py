@@ -34,6 +34,7 @@ MAY_INCLUDE = {
 MAY_INCLUDE_TOO = {
     "control/mirror_status": {"region", "dirtylog", "leg", "mirror",
                               "recovery"},
+    "control/where": {"region", "dirtylog", "leg", "mirror"},
     "control/dirty_bytes": {"region", "dirtylog", "leg", "mirror"},
 }
 MAY_INCLUDE_ONLY = {

@@ -14,6 +14,7 @@
 #include "cli/resync_text.h"
 #include "cli/status_text.h"
 #include "cli/text.h"
+#include "cli/where_text.h"
 
 namespace mirrorfs {
 namespace {
@@ -224,6 +225,39 @@ TEST(ParseMirrorStatus, OddAnswersDoNoHarm) {
     EXPECT_FALSE(StatusText(mirror).empty()) << text;
     EXPECT_NE(ExitCodeOf(mirror), 0) << text;
   }
+}
+
+TEST(WhereText, SaysWhereAndWhatIsLacking) {
+  const json leg = {{"name", "a"},
+                    {"path", "/mnt/a"},
+                    {"primary", true},
+                    {"state", "current"},
+                    {"stale", json::array()}};
+  json stale = {{"name", "b"},
+                {"path", "/mnt/b"},
+                {"state", "stale"},
+                {"attributes_stale", true},
+                {"stale_bytes", 300},
+                {"stale", json::array()}};
+  for (int i = 0; i < 6; ++i) {
+    stale["stale"].push_back({{"offset", i * 100}, {"bytes", 50}});
+  }
+  const json away = {{"name", "c"},
+                     {"path", ""},
+                     {"state", "missing"},
+                     {"name_stale", true}};
+  EXPECT_EQ(WhereText({{"path", "d/f"},
+                       {"kind", "file"},
+                       {"bytes", 600},
+                       {"legs", {leg, stale, away}}}),
+            "d/f   file, 600 B\n"
+            "\n"
+            "  LEG  PATH        STATE\n"
+            "  a *  /mnt/a/d/f  current\n"
+            "  b    /mnt/b/d/f  stale    lacks attributes, 300 B in 6 ranges "
+            "[0..50) [100..150) [200..250) [300..350) ...\n"
+            "  c    -           missing  lacks its name\n"
+            "  (* primary)\n");
 }
 
 TEST(DirtyText, GroupsByFile) {
