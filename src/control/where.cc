@@ -189,7 +189,7 @@ Json DescribeLack(const Lack& lack, const char* state) {
 absl::StatusOr<Json> DescribeWhere(Mirror& mirror, const MirrorFacts& facts,
                                    const std::string& path) {
   ErrnoOr<struct stat> st = Errno(ENOENT);
-  if (!IsPrivate(path)) st = mirror.primary().Stat(path);
+  if (!IsPrivate(path)) st = mirror.StatPath(path);
   if (!st.ok()) return absl::NotFoundError(ErrnoText(st.error()));
   const Finder finder(mirror, path, *st);
   Json legs = Json::array();
@@ -199,7 +199,7 @@ absl::StatusOr<Json> DescribeWhere(Mirror& mirror, const MirrorFacts& facts,
     const char* state = lack.any() ? "stale" : "current";
     if (!mirror.present().has(slot)) {
       state = "missing";
-    } else if (!IsThere(*mirror.legs()[slot], path, st->st_mode)) {
+    } else if (!IsThere(mirror.leg(slot), path, st->st_mode)) {
       state = "absent";
       lack = finder.Everything();
     }

@@ -145,6 +145,10 @@ absl::StatusOr<ReadFrom> ReadFromOf(const ReadPolicy& policy,
       absl::StrCat("read-policy: no leg is named \"", policy.leg, "\""));
 }
 
+OnEnospc OnEnospcOf(const MountOptions& options) {
+  return options.on_enospc_degrade ? OnEnospc::kDegrade : OnEnospc::kFail;
+}
+
 // One mounted mirror. Members are destroyed in the reverse order of use.
 class Daemon {
  public:
@@ -254,13 +258,17 @@ absl::Status Daemon::BuildMirror() {
   legs_ = std::make_unique<LegTable>(std::move(assembly_.legs), all,
                                      verdict.primary);
   setup.legs = legs_.get();
-  setup.on_enospc =
-      command_.options.on_enospc_degrade ? OnEnospc::kDegrade : OnEnospc::kFail;
+  setup.on_enospc = OnEnospcOf(command_.options);
   membership_ = std::make_unique<Membership>(assembly_.label, legs_.get(),
                                              verdict.in_sync);
   mirror_ =
       std::make_unique<Mirror>(setup, log_.get(), membership_.get(), &clock_);
   dirty_bytes_ = std::make_unique<DirtyBytes>(mirror_.get());
+  mirror_->SetEventListener([this](const std::string& event,
+                                   const std::string& leg,
+                                   const std::string& detail) {
+    if (const auto name = FindEvent(event)) events_->Post(*name, leg, detail);
+  });
   membership_->SetLog(label_log_);
   membership_->SetAccounted(verdict.unaccounted - verdict.in_sync);
   if (command_.options.log == "disk") {
@@ -332,6 +340,7 @@ void Daemon::ApplyOptions(const MountOptions& options) {
   if (read_from.ok() && !options.read_only) {
     mirror_->SetReadFrom(*read_from, preferred);
   }
+  mirror_->SetOnEnospc(OnEnospcOf(options));
   pacer_->SetLimits({options.resync_rate_max, options.resync_rate_min});
 }
 

@@ -235,7 +235,7 @@ constexpr MountOptionInfo kTable[] = {
     {"on-enospc", Kind::kValue, "fail|degrade",
      "when a leg has no space for a change: the change fails, or the leg "
      "[fail]",
-     SetOnEnospc, ShowOnEnospc},
+     SetOnEnospc, ShowOnEnospc, kLive},
     {"create", Kind::kFlag, "",
      "label the legs first if they are empty and have no label",
      Set<&O::create, true>},
