@@ -17,6 +17,7 @@
 #include "control/control_server.h"
 #include "control/dirty_bytes.h"
 #include "control/event_log.h"
+#include "control/hook_runner.h"
 #include "control/mirror_status.h"
 #include "fuse/file_system.h"
 #include "leg/new_mirror.h"
@@ -189,6 +190,7 @@ class Daemon {
   std::unique_ptr<Upkeep> upkeep_;
   std::unique_ptr<Upkeep> probing_;
   std::unique_ptr<LiveOptions> options_;
+  std::unique_ptr<HookRunner> hooks_;
   MirrorFacts facts_;
   std::unique_ptr<ControlServer> control_;
 };
@@ -376,6 +378,10 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
     FuseSession session;
     served = session.Mount(command_, fs_.get());
     if (!served.ok()) return served;
+    hooks_ = std::make_unique<HookRunner>(
+        events_.get(),
+        HookSettings{HooksDirectory(), assembly_.label.mirror_uuid,
+                     command_.mount_point});
     if (!command_.options.read_only) {
       recovery_->Start();
       upkeep_ = std::make_unique<Upkeep>(TickPeriod(), [this] { Tick(); });
@@ -389,6 +395,7 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
   // The mount is gone; a signal that comes now must not cut the end short.
   for (const int number : {SIGHUP, SIGINT, SIGTERM}) signal(number, SIG_IGN);
   const absl::Status ended = End();
+  hooks_->Stop();
   control_->Stop();
   return served.ok() ? ended : served;
 }

@@ -5,10 +5,12 @@ import json
 import os
 import subprocess
 import threading
+import time
 
 import pytest
 
-from support.mirror import CLI, EXIT_NOT_MOUNTED, wait_until
+from support.mirror import (CLI, EXIT_NOT_MOUNTED, process_exists,
+                            wait_until)
 
 MIB = 1 << 20
 
@@ -162,3 +164,61 @@ def test_a_crash_is_repaired_with_events(mirror):
     assert names(mirror, "b") == ["resync-started", "resync-finished",
                                   "leg-in-sync"]
     mirror.settle_and_compare()
+
+
+# ---- hooks
+
+@pytest.fixture
+def hooked(mirrors):
+    """A mirror that will be degraded, and a directory for its hooks."""
+    mirror = mirrors()
+    mirror.create()
+    mirror.hooks = mirror.base / "hooks.d"
+    mirror.hooks.mkdir()
+    mirror.env["MIRRORFS_HOOKS_DIR"] = str(mirror.hooks)
+    mirror.away = mirror.legs[1].with_name("b-away")
+    mirror.legs[1].rename(mirror.away)
+    return mirror
+
+
+def write_hook(mirror, name, body):
+    path = mirror.hooks / name
+    path.write_text("#!/bin/sh\n" + body)
+    path.chmod(0o755)
+
+
+def test_hooks_are_run(hooked):
+    out = hooked.base / "out"
+    write_hook(hooked, "10-note",
+               f'echo "$MIRRORFS_EVENT:$MIRRORFS_MIRROR:$MIRRORFS_LEG:'
+               f'$MIRRORFS_MOUNTPOINT" >> {out}\n')
+    # It may use the mirror that it is told of.
+    write_hook(hooked, "20-use", 'echo "$MIRRORFS_EVENT" >> '
+               '"$MIRRORFS_MOUNTPOINT/seen"; echo said something\n')
+    hooked.mount()
+    wait_until(lambda: (hooked.mnt / "seen").exists() and
+               len((hooked.mnt / "seen").read_text().split()) == 2)
+    assert out.read_text().splitlines() == [
+        f"leg-missing:t:b:{hooked.mnt}", f"degraded:t::{hooked.mnt}"]
+    wait_until(lambda: hooked.said().count("hook 20-use: said something") == 2)
+    hooked.umount()
+
+
+def test_a_hook_that_fails_or_hangs_is_nobodys_business(hooked):
+    write_hook(hooked, "1-fails", "exit 7\n")
+    write_hook(hooked, "2-hangs", f"echo $$ > {hooked.base}/pid; exec sleep 1000\n")
+    (hooked.hooks / "3-broken").write_text("#!/no/such/thing\n")
+    (hooked.hooks / "3-broken").chmod(0o755)
+    hooked.mount()
+    wait_until(lambda: (hooked.base / "pid").exists())
+    for n in range(100):
+        (hooked.mnt / f"f{n}").write_text("x")
+        assert (hooked.mnt / f"f{n}").read_text() == "x"
+    assert hooked.status()["state"] == "degraded"
+    assert "hook 1-fails: ended with exit status 7" in hooked.said()
+    start = time.monotonic()
+    hooked.umount()
+    assert time.monotonic() - start < 15
+    assert "hook 2-hangs: took too long" in hooked.said()
+    pid = int((hooked.base / "pid").read_text())
+    wait_until(lambda: not process_exists(pid), what="the hook's end")
