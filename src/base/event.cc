@@ -37,12 +37,4 @@ const char* EventText(EventName name) {
   return "unknown";
 }
 
-std::optional<EventName> FindEvent(absl::string_view text) {
-  for (int i = 0; i <= static_cast<int>(EventName::kPrimaryChanged); ++i) {
-    const EventName name = static_cast<EventName>(i);
-    if (text == EventText(name)) return name;
-  }
-  return std::nullopt;
-}
-
 }  // namespace mirrorfs

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -31,8 +30,6 @@ enum class EventName {
 
 // "leg-failed" and so on: what users and hooks see.
 const char* EventText(EventName name);
-// The inverse.
-std::optional<EventName> FindEvent(absl::string_view text);
 
 struct Event {
   int64_t time_ns = 0;  // since 1970

@@ -108,7 +108,7 @@ void FileSystem::LearnIdentity() {
 
 void FileSystem::SettleOpenFiles() {
   for (const NodeId id : nodes_.OpenNodes()) {
-    const SharedNames names = HoldNames(*this);
+    const SharedNames names(mirror_->names_lock());
     const std::optional<ObjectRef> object = nodes_.Ref(id);
     if (!object || !object->open || !object->open->times_unsettled) continue;
     mirror_->SettleTimes(*object, *object->open);

@@ -75,8 +75,8 @@ bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
     membership_->ReleaseChanges();
     return false;
   }
-  Post("leg-failed", legs_->at(slot).name(), reason);
-  if (was_primary) Post("primary-changed", primary().name(), "");
+  Post(EventName::kLegFailed, legs_->at(slot).name(), reason);
+  if (was_primary) Post(EventName::kPrimaryChanged, primary().name(), "");
   if (on_work_) on_work_();
   return true;
 }
@@ -141,7 +141,7 @@ bool Mirror::MendLog() {
   std::lock_guard lock(changing_legs_);
   if (log_->Flush().ok()) return true;  // another thread was here first
   if (!move_log_) return false;
-  Post("log-failed", "", label.log.dir);
+  Post(EventName::kLogFailed, "", label.log.dir);
   log_is_lost_ = true;
   gate_.HoldClears();
   membership_->HoldChanges();
@@ -179,7 +179,8 @@ absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
   if (!status.ok()) return status;
   legs_->SetUp(slot);
   spdlog::info("leg \"{}\" is back, and catches up", legs_->at(slot).name());
-  Post("leg-back", legs_->at(slot).name(), accounted ? "" : "compared whole");
+  Post(EventName::kLegBack, legs_->at(slot).name(),
+       accounted ? "" : "compared whole");
   if (on_work_) on_work_();
   return absl::OkStatus();
 }
@@ -205,7 +206,7 @@ absl::Status Mirror::Promote(LegSlot slot) {
   if (!unwritten.empty() || !flushed) {
     return absl::UnavailableError("the change could not be recorded");
   }
-  Post("primary-changed", legs_->at(slot).name(), "promoted");
+  Post(EventName::kPrimaryChanged, legs_->at(slot).name(), "promoted");
   return absl::OkStatus();
 }
 
@@ -214,9 +215,9 @@ void Mirror::SetLegDown(LegSlot slot, LegState why) {
   if (!legs_->up().has(slot)) legs_->SetDown(slot, why);
 }
 
-void Mirror::Post(const std::string& event, const std::string& leg,
+void Mirror::Post(EventName event, const std::string& leg,
                   const std::string& detail) {
-  if (on_event_) on_event_(event, leg, detail);
+  if (events_ != nullptr) events_->Post(event, leg, detail);
 }
 
 }  // namespace mirrorfs

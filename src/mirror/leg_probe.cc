@@ -97,7 +97,7 @@ absl::Status LegProbe::TryTakeIn(LegSlot slot) {
           "with `mirrorfs resolve`",
           member->name);
       mirror_->SetLegDown(slot, LegState::kConflict);
-      mirror_->Post("conflict", member->name, "");
+      mirror_->Post(EventName::kConflict, member->name, "");
     }
     return absl::AbortedError(absl::StrCat(
         "leg \"", member->name, "\" was changed without the others"));

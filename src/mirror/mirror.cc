@@ -139,7 +139,7 @@ void Mirror::Missed(LegSlot slot, Errno error, absl::string_view what,
   spdlog::warn("leg \"{}\": {}: {}", leg(slot).name(), std::string(what),
                ErrnoText(error));
   if (!IsOutOfSpace(error)) return;
-  Post("enospc", leg(slot).name(), "");
+  Post(EventName::kEnospc, leg(slot).name(), "");
   if (on_enospc_ == OnEnospc::kDegrade) {
     (void)FailLeg(slot, error);
   } else {

@@ -31,6 +31,7 @@
 #include "absl/strings/string_view.h"
 #include "base/clock.h"
 #include "base/errno.h"
+#include "base/event.h"
 #include "dirtylog/dirty_log.h"
 #include "leg/caller.h"
 #include "leg/leg.h"
@@ -72,8 +73,6 @@ struct MirrorSetup {
 // Makes the log's store anew on a leg, see MoveLog.
 using LogMover = std::function<absl::Status(
     const Leg& to, const std::function<absl::Status(const LabelLog&)>& note)>;
-using EventListener = std::function<void(
-    const std::string& event, const std::string& leg, const std::string& text)>;
 
 class Mirror {
  public:
@@ -103,9 +102,7 @@ class Mirror {
     on_work_ = std::move(listener);
   }
   void SetLogMover(LogMover mover) { move_log_ = std::move(mover); }
-  void SetEventListener(EventListener listener) {
-    on_event_ = std::move(listener);
-  }
+  void SetEvents(EventSink* events) { events_ = events; }
 
   // --- the set of legs changes: leg_changes.cc ---
   // The leg gave this error. It is down when this returns true, durably on
@@ -119,8 +116,7 @@ class Mirror {
   absl::Status Promote(LegSlot slot);
   // Why a leg that is down is down.
   void SetLegDown(LegSlot slot, LegState why);
-  void Post(const std::string& event, const std::string& leg,
-            const std::string& detail);
+  void Post(EventName event, const std::string& leg, const std::string& detail);
 
   // --- looking: the primary answers ---
   ErrnoOr<struct stat> Stat(const ObjectRef& object);
@@ -309,7 +305,7 @@ class Mirror {
   RegionGate gate_;
   std::function<void()> on_work_;
   LogMover move_log_;
-  EventListener on_event_;
+  EventSink* events_ = nullptr;
   // Who changes the set of legs. What it waits for (labels, the log) never
   // waits for it.
   std::mutex changing_legs_;

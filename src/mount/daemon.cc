@@ -266,11 +266,7 @@ absl::Status Daemon::BuildMirror() {
   mirror_ =
       std::make_unique<Mirror>(setup, log_.get(), membership_.get(), &clock_);
   dirty_bytes_ = std::make_unique<DirtyBytes>(mirror_.get());
-  mirror_->SetEventListener([this](const std::string& event,
-                                   const std::string& leg,
-                                   const std::string& detail) {
-    if (const auto name = FindEvent(event)) events_->Post(*name, leg, detail);
-  });
+  mirror_->SetEvents(events_.get());
   membership_->SetLog(label_log_);
   membership_->SetAccounted(verdict.unaccounted - verdict.in_sync);
   if (command_.options.log == "disk") {

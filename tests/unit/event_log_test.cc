@@ -43,14 +43,6 @@ class EventLogTest : public ::testing::Test {
   EventLog log_{"keep", &clock_, /*count_max=*/3};
 };
 
-TEST(EventName, EveryTextLeadsBack) {
-  for (int i = 0; i <= static_cast<int>(EventName::kPrimaryChanged); ++i) {
-    const EventName name = static_cast<EventName>(i);
-    EXPECT_EQ(FindEvent(EventText(name)), name);
-  }
-  EXPECT_EQ(FindEvent("frob"), std::nullopt);
-}
-
 TEST_F(EventLogTest, EventsAreNumberedFromOne) {
   log_.Post(EventName::kLegMissing, "usb", "/media/usb");
   const EventLog::Batch batch = log_.After(0);
