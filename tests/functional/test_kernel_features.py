@@ -6,6 +6,7 @@ with libfuse 3.17 (Debian 13); there they must work, and before they are
 skipped.
 """
 
+import contextlib
 import errno
 import mmap
 import os
@@ -161,7 +162,8 @@ def test_unnamed_files_and_a_crash(modern):
         fds.append(fd)
     modern.kill9()
     for fd in fds:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # there is nobody to close it
+            os.close(fd)
     modern.remount()
     modern.wait_sync()
     assert len(os.listdir(modern.mnt)) == 10
@@ -185,9 +187,9 @@ def test_unnamed_files_that_a_leg_has_no_space_for(disks, mirrors):
     os.ftruncate(fd, 8 << 20)
     free = os.statvfs(small.where).f_bfree * os.statvfs(small.where).f_frsize
     with open(filler, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free - (1 << 20))
+        os.posix_fallocate(file.fileno(), 0, free - (4 << 20))
     with pytest.raises(OSError) as failed:
-        for n in range(4):
+        for n in range(8):
             os.pwrite(fd, os.urandom(1 << 20), n << 20)
     assert failed.value.errno == errno.ENOSPC
     filler.unlink()
