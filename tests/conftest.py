@@ -10,6 +10,8 @@ Environment:
   MIRRORFS_TEST_LEG_FS    file systems of the parity tests' legs
                           (ext4,xfs,btrfs,tmpfs)
   MIRRORFS_TEST_OPTIONS   mount options for every mirror, blanks between them
+  MIRRORFS_TEST_FAULTY_LEG=1  put the last leg of each mirror on a faulty leg
+                          that has no faults: a check of tests/support
   MIRRORFS_TEST_SLOWNESS  factor on every timeout (sanitizer builds)
   MIRRORFS_SEED           seed of the random tests; they print theirs
 """
@@ -27,6 +29,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support import disks as disks_module  # noqa: E402
+from support import faulty_leg as faulty_leg_module  # noqa: E402
 from support import mirror as mirror_module  # noqa: E402
 from support.sanitizers import Reports  # noqa: E402
 from support.watchdog import Watchdog  # noqa: E402
@@ -128,6 +131,21 @@ def leg_base(session_base):
     disk.destroy()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def last_leg_elsewhere(session_base, request):
+    """MIRRORFS_TEST_FAULTY_LEG=1, see above."""
+    if os.environ.get("MIRRORFS_TEST_FAULTY_LEG") != "1":
+        yield
+        return
+    leg_base = request.getfixturevalue("leg_base")
+    leg = faulty_leg_module.FaultyLeg(session_base / "faulty",
+                                      leg_base / "faulty.store")
+    mirror_module.LAST_LEG_BASE = leg.root
+    yield
+    mirror_module.LAST_LEG_BASE = None
+    leg.destroy()
+
+
 def _remove_tree(path):
     # rm, and not shutil.rmtree: paths may be longer than PATH_MAX.
     subprocess.run(["chattr", "-R", "-i", str(path)], check=False,
@@ -186,6 +204,9 @@ def mirrors(request, base, watchdog):
         return mirror
 
     yield make
+    # A daemon that waits for a leg hears no signal.
+    for leg in getattr(request.node, "faulty_legs", []):
+        leg.release()
     for mirror in made:
         mirror.force_end()
     bad = [line for mirror in made for line in mirror.suspicious_diagnostics()]
@@ -226,6 +247,30 @@ def disks(request, session_base, watchdog):
         mirror.force_end()
     for disk in reversed(made):
         disk.destroy()
+    _remove_tree(directory)
+
+
+@pytest.fixture
+def faulty_legs(request, leg_base, watchdog):
+    """Makes faulty legs: faulty_legs("b", track=True). Ends them all."""
+    directory = _fresh_dir(leg_base, _clean_name(request) + "-faulty")
+    made = []
+    request.node.faulty_legs = made
+
+    def make(name="b", **keywords):
+        leg = faulty_leg_module.FaultyLeg(directory / name, **keywords)
+        made.append(leg)
+        watchdog.at_expiry(leg.release)
+        return leg
+
+    yield make
+    for leg in made:
+        leg.release()
+    # The mounts that use them first.
+    for mirror in getattr(request.node, "mirrors", []):
+        mirror.force_end()
+    for leg in made:
+        leg.destroy()
     _remove_tree(directory)
 
 

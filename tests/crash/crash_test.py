@@ -10,84 +10,16 @@ form), MIRRORFS_SEED repeats a run.
 """
 
 import os
-import pickle
 import random
-import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
-from support import verified_load
+from support.load import VerifiedLoad
 from support.mirror import HELPER, SLOWNESS, MountFailed
 
 KILLS = int(os.environ.get("MIRRORFS_KILLS", "6"))
-WORKERS = 3
-
-
-class VerifiedLoad:
-    """Some workers, each with a directory of the mirror, and their judge."""
-
-    def __init__(self, mirror, seed, workers=WORKERS):
-        self.mirror = mirror
-        self.seed = seed
-        self.round = 0
-        self.directories = [f"w{n}" for n in range(workers)]
-        self.models = {d: verified_load.Model() for d in self.directories}
-        self.outside = Path(mirror.base) / "journals"
-        self.outside.mkdir(exist_ok=True)
-        self.processes = {}
-        for d in self.directories:
-            (mirror.mnt / d).mkdir(exist_ok=True)
-
-    def start(self):
-        self.round += 1
-        for d in self.directories:
-            baseline = self.outside / f"{d}.baseline"
-            baseline.write_bytes(pickle.dumps(self.models[d]))
-            (self.outside / f"{d}.journal").write_bytes(b"")
-            with open(self.outside / f"{d}.out", "ab") as out:
-                self.processes[d] = subprocess.Popen(
-                    ["/usr/bin/python3", verified_load.__file__,
-                     self.mirror.mnt / d, self.outside / f"{d}.journal",
-                     baseline, f"{self.seed}-{self.round}-{d}"],
-                    stdout=out, stderr=out)
-
-    def end(self):
-        """After the daemon is dead: the workers notice and stop."""
-        for d, process in self.processes.items():
-            try:
-                code = process.wait(10 * SLOWNESS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise AssertionError(f"worker {d} does not stop") from None
-            # A page of a mapping that cannot be had any more is a SIGBUS.
-            if code not in (0, -signal.SIGBUS):
-                text = (self.outside / f"{d}.out").read_text()
-                tail = (self.outside / f"{d}.journal").read_text()[-1500:]
-                raise AssertionError(f"worker {d}: {text}\n{tail}")
-
-    def kill(self):
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
-
-    def judge(self, keep=True):
-        """Compares; the state found is the next round's beginning."""
-        problems, total = [], 0
-        for d in self.directories:
-            lines, actual, count = verified_load.judge(
-                self.models[d], self.outside / f"{d}.journal",
-                self.mirror.mnt / d)
-            problems += [f"{d}: {line}" for line in lines]
-            total += count
-            if keep:
-                self.models[d] = actual
-                (self.outside / f"{d}.journal").write_bytes(b"")
-        assert not problems, "\n".join(problems)
-        return total
 
 
 @pytest.fixture

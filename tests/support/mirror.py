@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,6 +22,9 @@ SLOWNESS = float(os.environ.get("MIRRORFS_TEST_SLOWNESS", "1"))
 
 # For a run of the tests in another mode, such as cache=writeback.
 EXTRA_OPTIONS = os.environ.get("MIRRORFS_TEST_OPTIONS", "").split()
+
+# Where the last leg of each mirror is put, if anywhere.
+LAST_LEG_BASE = None
 
 # Words that a daemon in good order never says. A test that provokes one
 # declares it with Mirror.expect_diagnostics().
@@ -135,6 +139,10 @@ class Mirror:
         self.options = [*EXTRA_OPTIONS, *options]
         if isinstance(legs, int):
             legs = [self.base / chr(ord("a") + i) for i in range(legs)]
+            if LAST_LEG_BASE is not None:
+                apart = Path(tempfile.mkdtemp(dir=LAST_LEG_BASE))
+                apart.chmod(0o755)
+                legs[-1] = apart / legs[-1].name
         self.legs = [Path(leg) for leg in legs]
         self.mnt = self.base / "mnt"
         self.run_dir = self.base / "run"

@@ -19,8 +19,10 @@ import mmap
 import os
 import pickle
 import random
+import signal
 import stat
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -195,6 +197,12 @@ class Worker:
                                | os.O_TRUNC, 0o644)
         self.fds = {}
         self.count = 0
+        self.slowest = 0.0
+        self.stopping = False
+        signal.signal(signal.SIGTERM, self.stop)
+
+    def stop(self, *_):
+        self.stopping = True
 
     def note(self, text):
         os.write(self.journal, text.encode() + b"\n")
@@ -376,16 +384,27 @@ class Worker:
             return error.errno in GONE
         return False
 
+    def took(self, since, op):
+        """Notes what was slower than all before, for how long a mount may
+        keep one waiting."""
+        seconds = time.monotonic() - since
+        if seconds > max(self.slowest, 0.5):
+            self.slowest = seconds
+            self.note("S " + json.dumps([seconds, str(op)]))
+
     def run(self):
-        """Until the daemon is gone. Exit code 0, or 1 for a wrong answer."""
+        """Until the daemon is gone, or SIGTERM. Exit code 0, or 1 for a wrong
+        answer."""
         os.umask(0)
-        while True:
+        while not self.stopping:
             op = self.choose()
             if op is None:
                 continue
+            since = time.monotonic()
             try:
                 if op["op"] == "read":
                     self.check_read(op["path"])
+                    self.took(since, op)
                     continue
                 self.note("B " + json.dumps(op))
                 self.perform(op)
@@ -398,7 +417,9 @@ class Worker:
                 self.note(f"E {error}")
                 return 1
             self.note("A")
+            self.took(since, op)
             self.model.apply(op)
+        return 0
 
 
 # ---- the judge
@@ -470,6 +491,8 @@ def read_journal(path):
             elif tag == "A":
                 done.append(flying)
                 flying = None
+            elif tag == "S":
+                pass  # how slow it was
             else:
                 raise AssertionError(f"worker: {rest}")
     return done, flying

@@ -17,6 +17,7 @@ class Watchdog:
     def __init__(self, seconds):
         self._mirrors = []
         self._pids = []
+        self._releases = []
         self.report = ""
         self._timer = threading.Timer(seconds * mirror_module.SLOWNESS,
                                       self._expire)
@@ -29,6 +30,10 @@ class Watchdog:
     def watch_pid(self, pid):
         """A child of the test (leader of its own process group)."""
         self._pids.append(pid)
+
+    def at_expiry(self, release):
+        """Called at the deadline: ends what a daemon may be waiting for."""
+        self._releases.append(release)
 
     def stop(self):
         self._timer.cancel()
@@ -44,6 +49,8 @@ class Watchdog:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        for release in self._releases:
+            release()
         for pid in self._pids:
             try:
                 os.killpg(pid, signal.SIGKILL)
