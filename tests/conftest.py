@@ -343,8 +343,10 @@ def parity_place(request, session_base):
         disk.destroy()
         _remove_tree(directory)
         return
-    mirror = mirror_module.Mirror(directory, legs=[disk.where / "a",
-                                                   disk.where / "b"])
+    last = Path(mirror_module.LAST_LEG_BASE or disk.where)
+    last = last / request.module.__name__ / "b"
+    last.parent.mkdir(exist_ok=True)
+    mirror = mirror_module.Mirror(directory, legs=[disk.where / "a", last])
     mirror.create()
     # Device nodes and suid programs are part of the surface.
     mirror.options += ["suid", "dev"]

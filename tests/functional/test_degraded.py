@@ -11,8 +11,7 @@ import pytest
 
 from support import compare
 from support.mirror import MountFailed, run
-from support.syscalls import RENAME_EXCHANGE, fallocate, renameat2
-from support.trees import make_tree
+from support.trees import change_everything, make_tree
 
 MIB = 1 << 20
 
@@ -112,71 +111,6 @@ def test_labels_of_two_mirrors(populated):
         (mirror.mnt / "new").write_text("x")
         mirror.umount()
     back()
-
-
-def change_everything(root, rng):
-    """Every kind of change that a leg can miss."""
-    def path(n):
-        return root / f"dir{n % 6}" / f"file{n}"
-    # Content: changed, grown, shrunk, punched, made sparse.
-    with open(path(3), "r+b") as file:
-        file.write(b"changed")
-    with open(path(4), "ab") as file:
-        file.write(rng.randbytes(3 * MIB))
-    os.truncate(path(5), 1)
-    with open(root / "sparse", "r+b") as file:
-        file.seek(40 * MIB)
-        file.write(b"more")
-        fallocate(file.fileno(), 3, 20 * MIB, 2 * MIB)
-    with open(path(8), "r+b") as file:
-        file.truncate(30 * MIB)
-    # New things of all kinds.
-    (root / "new tree" / "deep" / "er").mkdir(parents=True)
-    (root / "new tree" / "deep" / "er" / "f").write_bytes(rng.randbytes(MIB))
-    os.mkfifo(root / "new tree" / "fifo")
-    os.mknod(root / "new tree" / "dev", 0o060600, os.makedev(7, 3))
-    os.symlink("nowhere", root / "new tree" / "link")
-    # Gone and moved.
-    os.unlink(path(9))
-    shutil.rmtree(root / "dir5" / "sub")
-    path(10).rename(root / "moved")
-    (root / "dir2").rename(root / "dir0" / "was dir2")
-    (root / "dir0" / "was dir2" / "inside").write_text("x")
-    path(12).rename(path(6))  # over another
-    # Replaced by another type.
-    os.unlink(path(7))
-    path(7).mkdir()
-    (path(7) / "inside").write_text("x")
-    (root / "empty").rmdir()
-    (root / "empty").write_text("now a file")
-    os.unlink(root / "symlink")
-    os.mkfifo(root / "symlink")
-    os.unlink(root / "fifo")
-    os.symlink("dir1", root / "fifo")
-    renameat2(root / "dir3", root / "new tree", RENAME_EXCHANGE)
-    # Hard links made and unmade.
-    os.link(path(13), root / "twin of 13")
-    with open(root / "twin of 13", "ab") as file:
-        file.write(b"through the twin")
-    os.unlink(root / "dir1" / "sub" / "link0")
-    # Recreated under its old name; swapped names.
-    os.unlink(path(16))
-    path(16).write_text("another inode")
-    path(18).rename(root / "tmp")
-    path(24).rename(path(18))
-    (root / "tmp").rename(path(24))
-    # Attributes.
-    os.chmod(path(19), 0o4711)
-    os.chown(path(22), 11005, 11006)
-    os.setxattr(path(25), "user.number", b"other")
-    os.setxattr(path(28), "user.added", b"x" * 500)
-    os.removexattr(root / "dir0", "trusted.note")
-    run("setfacl", "-m", "u:11009:r", root / "restricted")
-    run("setfacl", "-k", root / "restricted")
-    os.utime(path(31), ns=(3, 10**17 + 3))
-    os.utime(root / "dir4", ns=(3, 10**17 + 3))
-    os.utime(root / "long symlink", ns=(3, 10**17 + 3), follow_symlinks=False)
-    os.chmod(root, 0o751)
 
 
 @pytest.mark.sanitizer

@@ -75,7 +75,7 @@ class Load:
     def done(self, d):
         """How many steps were acknowledged to worker `d`."""
         with open(self.journal(d), "rb") as file:
-            return sum(line.startswith(b"A") for line in file)
+            return sum(line[:1] in b"AN" for line in file)
 
     def check_alive(self):
         for d, process in self.processes.items():
@@ -108,10 +108,11 @@ class Load:
 class VerifiedLoad(Load):
     """Every acknowledged operation must be there, synced or not."""
 
-    def __init__(self, mirror, seed, workers=WORKERS):
+    def __init__(self, mirror, seed, workers=WORKERS, full=False):
         super().__init__(mirror, seed, "verified",
                          [f"w{n}" for n in range(workers)])
         self.round = 0
+        self.full = ["full"] if full else []
         self.models = {d: verified_load.Model() for d in self.directories}
         for d in self.directories:
             (mirror.mnt / d).mkdir(exist_ok=True)
@@ -124,7 +125,7 @@ class VerifiedLoad(Load):
             self.journal(d).write_bytes(b"")
             self._spawn(d, verified_load.__file__, self.mirror.mnt / d,
                         self.journal(d), baseline,
-                        f"{self.seed}-{self.round}-{d}")
+                        f"{self.seed}-{self.round}-{d}", *self.full)
 
     def judge(self, keep=True):
         """Compares; the state found is the next round's beginning."""

@@ -9,7 +9,9 @@ model and compares: all that was acknowledged is there, and the one in flight
 happened, or not, or (for content) in part.
 
 The worker is this file run as a program:
-  verified_load.py DIRECTORY JOURNAL BASELINE SEED
+  verified_load.py DIRECTORY JOURNAL BASELINE SEED [full]
+With "full" a disk may be full: what did not fit did not happen, but for
+content, which may have changed in part. SIGTERM ends it in order.
 """
 
 import copy
@@ -44,6 +46,7 @@ class Node:
         self.content = bytearray(content)
         self.mode = mode
         self.xattrs = {}
+        self.unknown = False  # the content, after a change that failed
 
 
 class Model:
@@ -55,6 +58,15 @@ class Model:
 
     def apply(self, op):
         getattr(self, "do_" + op["op"])(op)
+
+    def failed(self, op):
+        """There was no space for it."""
+        if op["op"] in CONTENT_OPS:
+            self.node(op).unknown = True
+
+    def node(self, op):
+        return self.held[op["slot"]] if "slot" in op else \
+            self.names[op["path"]]
 
     @staticmethod
     def _put(node, at, data):
@@ -78,6 +90,8 @@ class Model:
     def do_truncate(self, op):
         content = self.names[op["path"]].content
         size = op["size"]
+        if size == 0:
+            self.names[op["path"]].unknown = False
         if size < len(content):
             del content[size:]
         else:
@@ -190,8 +204,9 @@ def scan(directory):
 class Worker:
     """Works in the current directory."""
 
-    def __init__(self, journal, model, seed):
+    def __init__(self, journal, model, seed, full=False):
         self.model = model
+        self.full = full
         self.rng = random.Random(seed)
         self.journal = os.open(journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND
                                | os.O_TRUNC, 0o644)
@@ -223,6 +238,8 @@ class Worker:
         self.count += 1
         salt = f"{self.count}-{rng.random()}"
         file, new = self.pick("file"), self.fresh()
+        if file and names[file].unknown:
+            return {"op": "truncate", "path": file, "size": 0}
         what = rng.choices(
             ["create", "write", "append", "mmap", "truncate", "punch",
              "fsync", "hold", "drop", "hwrite", "hfsync", "mkdir", "rmdir",
@@ -369,6 +386,8 @@ class Worker:
 
     def check_read(self, path):
         node = self.model.names[path]
+        if node.unknown:
+            return
         with open(path, "rb") as file:
             found = file.read()
         if found != node.content:
@@ -409,6 +428,10 @@ class Worker:
                 self.note("B " + json.dumps(op))
                 self.perform(op)
             except OSError as error:
+                if self.full and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    self.note("N")
+                    self.model.failed(op)
+                    continue
                 if error.errno in GONE or self.mount_is_dead():
                     return 0
                 self.note(f"E {error} in {op}")
@@ -451,7 +474,7 @@ def differences(model, actual, loose=None):
             if not is_mixture(loose[0].content, a.content, b.content):
                 lines.append(f"{path}: content is neither old, new nor a "
                              "mixture")
-        elif a.content != b.content:
+        elif a.content != b.content and not a.unknown:
             lines.append(f"{path}: " + first_difference(a.content, b.content))
     for name in model.names:
         for other in model.names:
@@ -481,15 +504,15 @@ CONTENT_OPS = ("write", "append", "mmap", "hwrite", "punch", "truncate")
 
 
 def read_journal(path):
-    """(acknowledged operations, the one in flight or None)."""
+    """((operation, whether it was done)..., the one in flight or None)."""
     done, flying = [], None
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             tag, _, rest = line.rstrip("\n").partition(" ")
             if tag == "B":
                 flying = json.loads(rest)
-            elif tag == "A":
-                done.append(flying)
+            elif tag in ("A", "N"):
+                done.append((flying, tag == "A"))
                 flying = None
             elif tag == "S":
                 pass  # how slow it was
@@ -503,8 +526,11 @@ def judge(baseline, journal, directory):
     what is there, the baseline of the next round."""
     done, flying = read_journal(journal)
     before = copy.deepcopy(baseline)
-    for op in done:
-        before.apply(op)
+    for op, happened in done:
+        if happened:
+            before.apply(op)
+        else:
+            before.failed(op)
     actual = scan(directory)
     lines = differences(before, actual)
     if flying and lines:
@@ -512,23 +538,18 @@ def judge(baseline, journal, directory):
         after.apply(flying)
         loose = None
         if flying["op"] in CONTENT_OPS:
-            if flying["op"] == "hwrite":
-                loose = (before.held[flying["slot"]],
-                         after.held[flying["slot"]])
-            else:
-                loose = (before.names[flying["path"]],
-                         after.names[flying["path"]])
+            loose = (before.node(flying), after.node(flying))
         other = differences(after, actual, loose)
         if len(other) < len(lines) or not other:
             lines = other
         lines = [f"{line} (in flight: {flying})" for line in lines]
-    last = [str(op) for op in done[-3:]]
+    last = [str(op) for op, _ in done[-3:]]
     return lines and lines[:20] + ["last acknowledged: " + "; ".join(last)], \
         actual, len(done)
 
 
 def main():
-    directory, journal, baseline, seed = sys.argv[1:]
+    directory, journal, baseline, seed = sys.argv[1:5]
     with open(baseline, "rb") as file:
         model = pickle.load(file)
     try:
@@ -536,7 +557,7 @@ def main():
     except OSError as error:
         # Killed before the load had begun.
         sys.exit(0 if error.errno in GONE else str(error))
-    sys.exit(Worker(journal, model, seed).run())
+    sys.exit(Worker(journal, model, seed, sys.argv[5:] == ["full"]).run())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A leg that answers with errors. The applications notice nothing; the leg is
+failed, and gets what it missed when the errors are over."""
+
+import errno
+import os
+
+import pytest
+
+from support.faulty_leg import (ATTRIBUTES, CONTENT, EVERYTHING, LOOKS, NAMES,
+                                READS, SYNCS)
+from support.mirror import wait_until
+from support.scene import fails_legs
+
+pytestmark = pytest.mark.timeout_s(150)
+
+# Round-robin, so that other legs than the primary are read at all.
+OPTIONS = ["read-policy=round-robin"]
+
+REQUESTS = {"writes": CONTENT, "names": NAMES, "attributes": ATTRIBUTES,
+            "syncs": SYNCS, "reads": READS, "looks": LOOKS,
+            "everything": EVERYTHING}
+ERRORS = ["EIO", "ENODEV", "EROFS", "ESTALE", "ENOTCONN", "EUCLEAN"]
+PRIMARY, SECONDARY = 0, 1
+
+
+def cases():
+    """All of them, or each error and each request at least once."""
+    if os.environ.get("MIRRORFS_FAULTS") == "all":
+        return [(error, what, leg) for error in ERRORS for what in REQUESTS
+                for leg in (PRIMARY, SECONDARY)
+                if not (error == "EROFS" and what in ("reads", "looks"))]
+    return [("EIO", what, leg) for what in REQUESTS
+            for leg in (PRIMARY, SECONDARY)] + [
+        ("ENODEV", "everything", PRIMARY), ("EROFS", "writes", SECONDARY),
+        ("EROFS", "names", PRIMARY), ("ESTALE", "names", SECONDARY),
+        ("ENOTCONN", "everything", SECONDARY), ("EUCLEAN", "reads", PRIMARY),
+        ("EUCLEAN", "names", SECONDARY)]
+
+
+# What a leg is failed for. An error of a read is answered from another leg.
+FAILS = ("writes", "names", "attributes", "syncs", "everything")
+
+
+@fails_legs
+@pytest.mark.parametrize("error,what,number", cases())
+def test_errors_of_a_leg(scene, error, what, number):
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    it = scene(*legs, options=OPTIONS)
+    leg = it.things[number]
+    it.start_load()
+    rule = leg.fail(REQUESTS[what], getattr(errno, error))
+    if what in FAILS:
+        it.wait_out(number)
+        if number == PRIMARY:
+            assert it.primary() == SECONDARY
+    else:
+        wait_until(lambda: leg.struck(rule) > 0, what="the fault to strike")
+    it.load.progress()
+    it.stop_load()
+    it.return_exactly(number, leg.clear)
+    # A second time, and back while the applications are at work.
+    it.start_load()
+    leg.fail(REQUESTS[what], getattr(errno, error))
+    it.load.progress()
+    leg.clear()
+    it.finish()
+
+
+@fails_legs
+@pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
+def test_some_requests_fail(scene, number):
+    """A disk that goes bad by and by."""
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    it = scene(*legs, options=OPTIONS)
+    leg = it.things[number]
+    it.start_load()
+    leg.fail(EVERYTHING, errno.EIO, rate=0.02)
+    it.load.progress(40)
+    leg.clear()
+    it.finish()
+
+
+@pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
+def test_short_transfers(scene, number):
+    """A leg that takes and gives less than asked for, but in the end all."""
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    it = scene(*legs, options=OPTIONS)
+    it.things[number].add(["read", "write"], limit=5000)
+    it.start_load()
+    it.load.progress(20)
+    it.finish()
+    assert not it.mirror.suspicious_diagnostics()
+
+
+@fails_legs
+@pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
+def test_a_leg_that_ends_too_early(scene, number):
+    """Short reads that stay short: the rest is had from the other leg."""
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    it = scene(*legs, options=OPTIONS)
+    (it.mirror.mnt / "f").write_bytes(os.urandom(1 << 20))
+    want = (it.stores[1 - number] / "f").read_bytes()
+    it.mirror.umount()
+    it.mirror.mount()  # nothing is cached
+    it.things[number].add("read", limit=0, path="f")
+    assert (it.mirror.mnt / "f").read_bytes() == want
+    it.things[number].clear()
+    it.finish()
+
+
+@fails_legs
+@pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
+def test_a_bad_range_is_rewritten(scene, number):
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    it = scene(*legs, options=OPTIONS)
+    (it.mirror.mnt / "f").write_bytes(os.urandom(1 << 20))
+    want = (it.stores[1 - number] / "f").read_bytes()
+    it.mirror.umount()
+    it.mirror.mount()
+    leg = it.things[number]
+    leg.fail("read", errno.EIO, path="f")
+    writes = leg.stats()["requests"]["write"]
+    for _ in range(3):
+        assert (it.mirror.mnt / "f").read_bytes() == want
+        os.posix_fadvise(os.open(it.mirror.mnt / "f", os.O_RDONLY), 0, 0,
+                         os.POSIX_FADV_DONTNEED)
+    wait_until(lambda: leg.stats()["requests"]["write"] > writes,
+               what="the bad range to be rewritten")
+    leg.clear()
+    it.finish()
+
+
+def test_errors_of_the_last_leg_are_the_callers(scene):
+    """It is never failed: there is nothing else to serve."""
+    it = scene("faulty", "plain")
+    path = it.mirror.mnt / "f"
+    path.write_bytes(b"before")
+    it.mirror.umount()
+    away = it.mirror.legs[1].with_name("away")
+    it.mirror.legs[1].rename(away)
+    it.mirror.mount()
+    leg = it.things[0]
+    for number in (errno.EIO, errno.EROFS):
+        rule = leg.fail(["write", "mkdir"], number, spare_private=True)
+        with pytest.raises(OSError) as caught:
+            path.write_bytes(b"after")
+        assert caught.value.errno == number
+        with pytest.raises(OSError) as caught:
+            (it.mirror.mnt / "d").mkdir()
+        assert caught.value.errno == number
+        assert it.state(0) == "in-sync" and it.primary() == 0
+        leg.remove(rule)
+    path.write_bytes(b"after")
+    (it.mirror.mnt / "d").mkdir()
+    it.mirror.umount()
+    away.rename(it.mirror.legs[1])
+    it.mirror.mount()
+    it.finish()
+
+
+@fails_legs
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+                                    errno.EINTR])
+def test_errors_of_ours_fail_no_leg(scene, number):
+    it = scene("plain", "faulty")
+    it.start_load()
+    leg = it.things[1]
+    rule = leg.fail(["open", "create", "write", "mkdir"], number, rate=0.2,
+                    spare_private=True)
+    wait_until(lambda: leg.struck(rule) > 5, what="the fault to strike")
+    states = {it.state(1) for _ in range(20)}
+    assert states <= {"in-sync", "resync"}, states
+    leg.clear()
+    it.finish()
+
+
+@fails_legs
+@pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
+def test_errors_that_all_legs_give_alike(scene, number):
+    """The disks are full, read-only or broken together: nobody is better."""
+    it = scene("faulty", "faulty")
+    (it.mirror.mnt / "f").write_bytes(b"x" * 100000)
+    for leg in it.things:
+        leg.fail("mkdir", errno.EIO, spare_private=True)
+    with pytest.raises(OSError) as caught:
+        (it.mirror.mnt / "d").mkdir()
+    assert caught.value.errno == errno.EIO
+    for leg in it.things:
+        leg.clear()
+    it.wait_back()
+    it.finish()

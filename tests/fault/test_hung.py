@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A leg that does not answer: the process beneath it is stopped, or some of
+its requests hang. One request waits for leg-timeout=, then the mount goes on,
+and everything else answers all the time."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from support.faulty_leg import (CONTENT, EVERYTHING, LOOKS, NAMES, READS,
+                                SYNCS)
+from support.mirror import SLOWNESS, mounts_at
+from support.scene import LEG_TIMEOUT, hangs_no_more
+
+pytestmark = [pytest.mark.timeout_s(150), hangs_no_more]
+
+OPTIONS = ["read-policy=round-robin"]
+HANGS = {"writes": CONTENT, "names": NAMES, "syncs": SYNCS, "reads": READS,
+         "looks": LOOKS, "opens": ["open"], "everything": EVERYTHING}
+
+
+def with_faulty(number):
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    return legs
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_stopped_leg(scene, number):
+    it = scene(*with_faulty(number), options=OPTIONS)
+    leg = it.things[number]
+    it.start_load()
+    leg.stop()
+    it.answers()
+    it.wait_state(number, "failed", timeout=2 * LEG_TIMEOUT + 10)
+    assert it.primary() == 1 - number
+    it.load.progress()
+    it.answers()
+    it.stop_load()
+    it.return_exactly(number, leg.go_on)
+    # Again, and back under load.
+    it.start_load()
+    leg.stop()
+    it.wait_state(number, "failed", timeout=2 * LEG_TIMEOUT + 10)
+    it.load.progress()
+    leg.go_on()
+    it.load.progress()
+    it.finish()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("what", HANGS)
+def test_requests_that_hang(scene, what, number):
+    it = scene(*with_faulty(number), options=OPTIONS)
+    leg = it.things[number]
+    it.start_load()
+    leg.hang(HANGS[what])
+    it.load.progress(40)  # also of reads that hang
+    it.answers()
+    leg.clear()  # late answers come now
+    it.load.progress()
+    it.finish()
+
+
+def test_a_late_write_is_discarded(scene):
+    """What hung is done long after something newer was written."""
+    it = scene("plain", "faulty")
+    path = it.mirror.mnt / "f"
+    path.write_bytes(b"old " * 1000)
+    leg = it.things[1]
+    leg.hang("write", path="f")
+    fd = os.open(path, os.O_RDWR)
+    began = time.monotonic()
+    os.pwrite(fd, b"new " * 1000, 0)
+    assert time.monotonic() - began < (LEG_TIMEOUT + 5) * SLOWNESS
+    os.pwrite(fd, b"newer " * 100, 0)
+    os.fsync(fd)
+    os.close(fd)
+    leg.clear()
+    it.finish()
+    assert (it.stores[1] / "f").read_bytes().startswith(b"newer newer")
+
+
+def test_slow_is_not_hung(scene):
+    """A leg that takes its time is waited for."""
+    it = scene("plain", "faulty")
+    leg = it.things[1]
+    leg.add(CONTENT + NAMES, delay_ms=int(LEG_TIMEOUT * 1000 / 3), rate=0.05,
+            spare_private=True)
+    it.start_load()
+    it.load.progress(30)
+    assert it.state(1) in ("in-sync", "resync")
+    leg.clear()
+    it.finish()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_umount_with_a_hung_leg(scene, number):
+    it = scene(*with_faulty(number))
+    leg = it.things[number]
+    (it.mirror.mnt / "f").write_bytes(b"x" * 100000)
+    leg.stop()
+    writer = threading.Thread(
+        target=(it.mirror.mnt / "g").write_bytes, args=(b"y" * 100000,))
+    writer.start()
+    it.answers()
+    writer.join((LEG_TIMEOUT + 5) * SLOWNESS)
+    assert not writer.is_alive(), "a write waits for the hung leg"
+    began = time.monotonic()
+    it.mirror.umount(timeout=30)
+    assert time.monotonic() - began < 2 * (LEG_TIMEOUT + 5) * SLOWNESS
+    assert not mounts_at(it.mirror.mnt)
+    leg.restart()
+    it.mirror.mount()
+    it.finish()
+    assert (it.stores[number] / "g").read_bytes() == b"y" * 100000
+
+
+def test_locks_are_free_while_a_directory_rename_hangs(scene):
+    it = scene("plain", "faulty")
+    for name in ("d", "e"):
+        (it.mirror.mnt / name).mkdir()
+    leg = it.things[1]
+    leg.hang("rename")
+    mover = threading.Thread(target=os.rename, args=(it.mirror.mnt / "d",
+                                                     it.mirror.mnt / "moved"))
+    mover.start()
+    began = time.monotonic()
+    (it.mirror.mnt / "e" / "f").write_bytes(b"x")
+    assert time.monotonic() - began < (LEG_TIMEOUT + 5) * SLOWNESS
+    mover.join((LEG_TIMEOUT + 5) * SLOWNESS)
+    assert not mover.is_alive()
+    leg.clear()
+    it.finish()
