@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Fixtures of the functional, crash and conformance tests.
+"""Fixtures of the functional, crash, fault and conformance tests.
 
 Environment:
   MIRRORFS_BUILD          build directory (default: build)
@@ -55,6 +55,8 @@ def pytest_configure(config):
         "markers", "timeout_s(seconds): end the test after so long")
     config.addinivalue_line(
         "markers", "sanitizer: chosen for the runs with sanitizers")
+    config.addinivalue_line(
+        "markers", "legs_side_by_side: expects the legs in one directory")
     reason = _missing()
     if reason and not config.option.collectonly:
         pytest.exit(f"skipped as a whole: {reason}", returncode=SKIPPED)
@@ -167,6 +169,13 @@ def _fresh_dir(parent, name):
 
 def _clean_name(request):
     return "".join(c if c.isalnum() else "-" for c in request.node.name)[:40]
+
+
+@pytest.fixture(autouse=True)
+def _legs_side_by_side(request):
+    if mirror_module.LAST_LEG_BASE is not None and \
+            request.node.get_closest_marker("legs_side_by_side"):
+        pytest.skip("wants its legs side by side")
 
 
 @pytest.fixture

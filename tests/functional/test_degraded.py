@@ -433,6 +433,7 @@ def test_no_leg_at_all(populated):
         back()
 
 
+@pytest.mark.legs_side_by_side
 def test_an_older_copy_of_a_leg(populated):
     """A leg restored from a backup is old: it gets what it lacks."""
     mirror = populated

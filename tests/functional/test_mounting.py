@@ -526,6 +526,7 @@ def test_legs_in_another_order(unmounted):
     unmounted.settle_and_compare()
 
 
+@pytest.mark.legs_side_by_side
 def test_relative_paths(unmounted):
     argv = [HELPER, f"{unmounted.legs[0].name}:{unmounted.legs[1].name}",
             unmounted.mnt.name, "-o", "log=disk"]
@@ -536,6 +537,7 @@ def test_relative_paths(unmounted):
     unmounted.umount()
 
 
+@pytest.mark.legs_side_by_side
 def test_moved_legs_are_still_known(unmounted):
     """A leg is known by its label, never by its path."""
     unmounted.mount()

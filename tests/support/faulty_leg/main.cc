@@ -28,8 +28,13 @@ void PrepareProcess() {
   signal(SIGXFSZ, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
   // A descriptor for each object that the kernel knows.
-  const rlimit files = {1 << 20, 1 << 20};
+  rlimit files;
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
+  // The limit of those who ask is not that of a disk.
+  const rlimit size = {RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_FSIZE, &size);
 }
 
 int Loop(fuse_session* session) {

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an admin does to the legs of a mounted mirror, under load."""
+
+import json
+import os
+
+import pytest
+
+from support.mirror import process_exists
+from support.scene import BLOCK, fails_legs, missing_bytes, needs_command
+
+pytestmark = [pytest.mark.timeout_s(150), fails_legs]
+
+MIB = 1 << 20
+
+
+def leg_names(it):
+    return [leg["name"] for leg in it.mirror.status()["legs"]]
+
+
+def add_leg(it, path, name):
+    """The scene has one more leg to compare in the end."""
+    it.mirror.legs.append(path)
+    it.stores.append(path)
+    it.things.append(None)
+    it.names.append(name)
+
+
+def remove_leg(it, number):
+    for things in (it.mirror.legs, it.stores, it.things, it.names):
+        del things[number]
+
+
+@needs_command("offline")
+@pytest.mark.parametrize("number", [0, 1])
+def test_offline_and_online(scene, number):
+    it = scene("plain", "plain")
+    it.start_load()
+    it.mirror.cli("offline", it.mirror.mnt, it.names[number])
+    it.wait_state(number, "offline")
+    assert it.primary() == 1 - number
+    it.load.progress()
+    assert it.state(number) == "offline", "it came back unasked"
+    it.stop_load()
+    it.return_exactly(number, lambda: it.mirror.cli(
+        "online", it.mirror.mnt, it.names[number]))
+    it.start_load()
+    it.mirror.cli("offline", it.mirror.mnt, it.names[number])
+    it.load.progress()
+    it.mirror.cli("online", it.mirror.mnt, it.names[number])
+    it.finish()
+
+
+@needs_command("offline")
+def test_offline_survives_a_remount(scene):
+    it = scene("plain", "plain")
+    it.mirror.cli("offline", it.mirror.mnt, "b")
+    (it.mirror.mnt / "f").write_bytes(b"x")
+    it.mirror.umount()
+    assert not (it.stores[1] / "f").exists()
+    it.mirror.mount()
+    assert it.state(1) == "offline"
+    it.mirror.cli("online", it.mirror.mnt, "b")
+    it.finish()
+
+
+@needs_command("offline")
+def test_the_last_leg_stays_online(scene):
+    it = scene("plain", "plain")
+    it.mirror.cli("offline", it.mirror.mnt, "b")
+    result = it.mirror.cli("offline", it.mirror.mnt, "a", check=False)
+    assert result.returncode != 0
+    assert len(result.stderr.strip().splitlines()) == 1
+    (it.mirror.mnt / "f").write_bytes(b"x")
+    it.mirror.cli("online", it.mirror.mnt, "b")
+    it.finish()
+
+
+@needs_command("attach")
+def test_attach(scene):
+    it = scene("plain", "plain")
+    it.start_load()
+    (it.mirror.mnt / "big").write_bytes(os.urandom(8 * MIB))
+    path = it.mirror.legs[0].with_name("new")
+    path.mkdir()
+    it.mirror.cli("attach", it.mirror.mnt, path, "--name", "third")
+    assert "third" in leg_names(it)
+    it.load.progress()
+    add_leg(it, path, "third")
+    it.finish()
+
+
+@needs_command("attach")
+@pytest.mark.parametrize("what", ["full", "file", "inside", "leg", "absent"])
+def test_attach_refuses(scene, what):
+    """What is not an empty directory of its own."""
+    it = scene("plain", "plain")
+    path = it.mirror.legs[0].with_name("new")
+    if what == "full":
+        path.mkdir()
+        (path / "precious").write_text("x")
+    elif what == "file":
+        path.write_text("x")
+    elif what == "inside":
+        path = it.mirror.mnt / "d"
+        path.mkdir()
+    elif what == "leg":
+        path = it.mirror.legs[1]
+    result = it.mirror.cli("attach", it.mirror.mnt, path, check=False)
+    assert result.returncode != 0
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert len(leg_names(it)) == 2
+    it.finish()
+
+
+@needs_command("detach")
+@pytest.mark.parametrize("number", [0, 2])
+def test_detach(scene, number):
+    it = scene("plain", "plain", "plain")
+    it.start_load()
+    it.mirror.cli("detach", it.mirror.mnt, it.names[number])
+    assert it.names[number] not in leg_names(it)
+    gone = it.stores[number]
+    remove_leg(it, number)
+    it.load.progress()
+    it.finish()
+    assert list(gone.iterdir()), "its files are its own"
+
+
+@needs_command("detach")
+def test_an_off_site_disk(scene):
+    """detach --track: home once a month, it gets only the changes."""
+    it = scene("plain", "plain", "faulty")
+    (it.mirror.mnt / "big").write_bytes(os.urandom(16 * MIB))
+    it.mirror.wait_sync()
+    it.mirror.cli("detach", it.mirror.mnt, "c", "--track")
+    it.things[2].die()
+    it.start_load()
+    it.load.progress(20)
+    it.stop_load()
+    it.mirror.umount()
+    it.mirror.mount(legs=it.mirror.legs[:2])
+    (it.mirror.mnt / "new").write_bytes(os.urandom(MIB))
+    needed = missing_bytes(it.stores[0], it.stores[2])
+    it.things[2].restart()
+    it.mirror.cli("attach", it.mirror.mnt, it.mirror.legs[2])
+    it.wait_back(2)
+    assert it.copied(2) <= 1.1 * needed + BLOCK
+    it.finish()
+
+
+@needs_command("replace")
+@pytest.mark.parametrize("number", [0, 1])
+def test_replace(scene, number):
+    it = scene("plain", "plain")
+    (it.mirror.mnt / "big").write_bytes(os.urandom(8 * MIB))
+    it.start_load()
+    path = it.mirror.legs[0].with_name("new")
+    path.mkdir()
+    it.mirror.cli("replace", it.mirror.mnt, it.names[number], path)
+    it.load.progress()
+    # The old one is there until the new one is whole.
+    status = it.mirror.status()
+    whole = [leg for leg in status["legs"] if leg["state"] == "in-sync"]
+    assert len(whole) >= 2, status
+    it.mirror.wait_sync()
+    legs = it.mirror.status()["legs"]
+    assert len(legs) == 2
+    it.mirror.legs[number] = it.stores[number] = path
+    it.names[number] = next(leg["name"] for leg in legs
+                            if leg["path"] == str(path))
+    it.finish()
+
+
+@needs_command("replace")
+def test_replace_a_dead_leg(scene):
+    it = scene("plain", "faulty")
+    it.start_load()
+    it.things[1].die()
+    it.wait_state(1, "failed", "missing")
+    path = it.mirror.legs[0].with_name("new")
+    path.mkdir()
+    it.mirror.cli("replace", it.mirror.mnt, "b", path)
+    it.load.progress()
+    it.mirror.wait_sync()
+    it.mirror.legs[1] = it.stores[1] = path
+    it.names[1] = next(leg["name"] for leg in it.mirror.status()["legs"]
+                       if leg["path"] == str(path))
+    it.finish()
+
+
+@needs_command("promote")
+def test_promote(scene):
+    it = scene("plain", "plain", "faulty")
+    it.start_load()
+    for number in (1, 2, 0, 1):
+        it.mirror.cli("promote", it.mirror.mnt, it.names[number])
+        assert it.primary() == number
+        it.load.progress(10)
+    it.things[2].die()
+    it.wait_state(2, "failed", "missing")
+    result = it.mirror.cli("promote", it.mirror.mnt, "c", check=False)
+    assert result.returncode != 0, "a leg that is not in sync"
+    assert it.primary() == 1
+    it.things[2].restart()
+    it.finish()
+
+
+@needs_command("resync")
+def test_resync_finds_what_was_changed_by_hand(scene):
+    it = scene("plain", "plain")
+    for n in range(20):
+        (it.mirror.mnt / f"f{n}").write_bytes(os.urandom(100000))
+    it.mirror.wait_sync()
+    with open(it.stores[1] / "f3", "r+b") as file:
+        file.write(b"by hand")
+    (it.stores[1] / "f4").unlink()
+    (it.stores[1] / "more").write_bytes(b"x")
+    it.start_load()
+    it.mirror.cli("resync", it.mirror.mnt, "b", "--first", "f3", "--wait")
+    it.finish()
+
+
+@needs_command("clear")
+def test_clear_error_counters(scene):
+    it = scene("plain", "faulty")
+    it.things[1].fail("write", 5, count=1, spare_private=True)
+    (it.mirror.mnt / "f").write_bytes(b"x")
+    it.wait_back(1)
+    assert it.leg(1)["errors"]["write"] > 0
+    it.mirror.cli("clear", it.mirror.mnt, "b")
+    assert it.leg(1)["errors"]["write"] == 0
+    it.finish()
+
+
+@needs_command("offline")
+def test_dry_run_and_json(scene):
+    it = scene("plain", "plain")
+    spare = it.mirror.legs[0].with_name("new")
+    spare.mkdir()
+    before = it.mirror.status()
+    for words in (["offline", it.mirror.mnt, "b"],
+                  ["attach", it.mirror.mnt, spare],
+                  ["detach", it.mirror.mnt, "b"],
+                  ["replace", it.mirror.mnt, "b", spare],
+                  ["promote", it.mirror.mnt, "b"]):
+        result = it.mirror.cli(*words, "--dry-run", "--json")
+        json.loads(result.stdout)
+        after = it.mirror.status()
+        assert [(leg["name"], leg["state"]) for leg in after["legs"]] == \
+            [(leg["name"], leg["state"]) for leg in before["legs"]]
+        assert after["primary"] == before["primary"]
+    assert os.listdir(spare) == []
+    it.finish()
+
+
+@needs_command("offline")
+@pytest.mark.parametrize("command", ["offline", "online", "detach", "promote",
+                                     "resync", "clear"])
+def test_no_such_leg(scene, command):
+    it = scene("plain", "plain")
+    result = it.mirror.cli(command, it.mirror.mnt, "nobody", check=False)
+    assert result.returncode != 0 and "nobody" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert process_exists(it.mirror.daemon_pid)
+    it.finish()

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a leg missed, and how it gets it: of every kind, and no more."""
+
+import os
+import random
+import shutil
+
+import pytest
+
+from support.faulty_leg import CONTENT, EVERYTHING
+from support.mirror import run
+from support.scene import BLOCK, fails_legs
+from support.trees import change_everything, make_tree
+
+pytestmark = [pytest.mark.timeout_s(150), fails_legs]
+
+MIB = 1 << 20
+
+
+def away(it, number):
+    it.things[number].die()
+    it.wait_state(number, "failed", "missing")
+
+
+@pytest.mark.parametrize("log", ["disk", "core"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_kind_of_change(scene, number, log, seed):
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    it = scene(*legs, log=log)
+    make_tree(it.mirror.mnt)
+    away(it, number)
+    change_everything(it.mirror.mnt, random.Random(seed))
+    it.things[number].restart()
+    it.wait_back(number)
+    it.finish()
+
+
+def test_only_what_was_missed(scene):
+    """Much is there, little was changed."""
+    it = scene("plain", "faulty")
+    big = it.mirror.mnt / "big"
+    big.write_bytes(os.urandom(32 * MIB))
+    for n in range(300):
+        (it.mirror.mnt / f"clean{n}").write_bytes(os.urandom(5000))
+    run("sync", "-f", it.stores[0])
+    away(it, 1)
+    with open(big, "r+b") as file:
+        for at in (0, 7 * MIB, 20 * MIB + 17):
+            file.seek(at)
+            file.write(b"changed")
+    (it.mirror.mnt / "clean7").write_bytes(os.urandom(6000))
+    it.return_exactly(1, it.things[1].restart)
+    assert it.copied(1) <= 16 * BLOCK
+    it.finish()
+
+
+def test_a_large_directory_is_renamed_not_copied(scene):
+    it = scene("plain", "faulty")
+    tree = it.mirror.mnt / "tree"
+    for n in range(20):
+        (tree / f"d{n}").mkdir(parents=True)
+        for m in range(10):
+            (tree / f"d{n}" / f"f{m}").write_bytes(os.urandom(20000))
+    inode = os.stat(it.stores[1] / "tree/d3/f3").st_ino
+    away(it, 1)
+    (it.mirror.mnt / "other").mkdir()
+    tree.rename(it.mirror.mnt / "other/moved")
+    (it.mirror.mnt / "other/moved/d3/f3").rename(it.mirror.mnt / "alone")
+    it.things[1].restart()
+    it.wait_back(1)
+    assert it.copied(1) < MIB, "the tree was copied again"
+    assert os.stat(it.stores[1] / "alone").st_ino == inode
+    it.finish()
+
+
+def test_deletes_stay_deleted(scene):
+    it = scene("plain", "faulty")
+    for n in range(50):
+        (it.mirror.mnt / "d" / f"s{n}").mkdir(parents=True)
+        (it.mirror.mnt / "d" / f"s{n}" / "f").write_text("x")
+    away(it, 1)
+    shutil.rmtree(it.mirror.mnt / "d")
+    (it.mirror.mnt / "d").mkdir()
+    it.things[1].restart()
+    it.wait_back(1)
+    assert os.listdir(it.stores[1] / "d") == []
+    it.finish()
+
+
+def test_a_replaced_file_does_not_overwrite_its_links(scene):
+    """The editor's way of saving, while a hard link holds the old file."""
+    it = scene("plain", "faulty")
+    mnt = it.mirror.mnt
+    (mnt / "f").write_bytes(b"old " * 5000)
+    os.link(mnt / "f", mnt / "kept")
+    away(it, 1)
+    (mnt / "f.tmp").write_bytes(b"new " * 5000)
+    os.rename(mnt / "f.tmp", mnt / "f")
+    it.things[1].restart()
+    it.finish()
+    for store in it.stores:
+        assert (store / "kept").read_bytes() == b"old " * 5000
+        assert (store / "f").read_bytes() == b"new " * 5000
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_open_files(scene, number):
+    """Files that are open all the time, one of them unlinked."""
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    it = scene(*legs)
+    mnt = it.mirror.mnt
+    fds = [os.open(mnt / name, os.O_CREAT | os.O_RDWR)
+           for name in ("named", "moved", "unlinked", "unlinked later")]
+    for fd in fds:
+        os.pwrite(fd, b"before " * 10000, 0)
+    os.unlink(mnt / "unlinked")
+    away(it, number)
+    os.rename(mnt / "moved", mnt / "elsewhere")
+    for fd in fds:
+        os.pwrite(fd, b"meanwhile", 100)
+        os.fsync(fd)
+    it.things[number].restart()
+    it.wait_back(number)
+    os.unlink(mnt / "unlinked later")
+    for fd in fds:
+        os.pwrite(fd, b"afterwards", 50000)
+        os.fsync(fd)
+        want = bytearray(b"before " * 10000)
+        want[100:109] = b"meanwhile"
+        want[50000:50010] = b"afterwards"
+        assert os.pread(fd, 100000, 0) == want
+        os.close(fd)
+    it.finish()
+    assert (it.stores[number] / "named").read_bytes() == want
+
+
+def test_fails_again_during_its_resync(scene):
+    it = scene("plain", "faulty")
+    leg = it.things[1]
+    it.start_load()
+    for n in range(4):
+        leg.die()
+        it.wait_out(1)
+        it.load.progress()
+        (it.mirror.mnt / f"big{n}").write_bytes(os.urandom(8 * MIB))
+        leg.restart()
+        leg.add(CONTENT, delay_ms=20)
+        it.wait_state(1, "resync", "in-sync")
+    leg.clear()
+    it.finish()
+
+
+def test_a_failed_fsync_is_not_forgotten(scene):
+    """The disk lost what was written and says so once: what was not durable
+    is copied again, though the leg looks well."""
+    it = scene("plain", "faulty")
+    leg = it.things[1]
+    leg.track()
+    fd = os.open(it.mirror.mnt / "f", os.O_CREAT | os.O_RDWR)
+    os.pwrite(fd, b"durable ", 0)
+    os.fsync(fd)
+    os.pwrite(fd, b"not yet durable", 0)
+    leg.fail("fsync", 5, path="f", count=1, lose=True)
+    os.fsync(fd)  # it is durable on the other leg
+    os.close(fd)
+    assert (it.mirror.mnt / "f").read_bytes() == b"not yet durable"
+    it.wait_back(1)
+    it.finish()
+    assert (it.stores[1] / "f").read_bytes() == b"not yet durable"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_disk_forgets_what_was_not_synced(scene, number):
+    """The leg is away for a moment, and what had not reached the disk is
+    gone with its cache."""
+    legs = ["plain", "plain"]
+    legs[number] = "faulty"
+    it = scene(*legs)
+    leg = it.things[number]
+    leg.track()
+    it.start_load()
+    for _ in range(3):
+        it.load.progress(20)
+        rule = leg.fail(EVERYTHING, 107)
+        it.wait_out(number)
+        # A real disk writes back by itself what is older.
+        leg.lose(younger_ms=4000)
+        leg.remove(rule)
+        it.load.progress(10)
+        it.wait_back(number)
+    it.finish()

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A leg that is full. By default the caller hears of it, the legs end equal
+and none is dropped; with on-enospc=degrade the leg is dropped."""
+
+import errno
+import os
+
+import pytest
+
+from support.mirror import run
+from support.scene import fails_legs, knows_option, pending
+
+pytestmark = pytest.mark.timeout_s(200)
+
+MIB = 1 << 20
+degrades = pending(knows_option("on-enospc"), "on-enospc=")
+
+
+def fill(path, limit=200 * MIB):
+    """Writes until there is no space; returns how much was taken."""
+    total = 0
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    try:
+        while total < limit:
+            total += os.write(fd, os.urandom(64 << 10))
+        os.fsync(fd)
+    except OSError as error:
+        assert error.errno in (errno.ENOSPC, errno.EDQUOT), error
+        return total
+    finally:
+        os.close(fd)
+    raise AssertionError("it was never full")
+
+
+def states(it):
+    return [it.state(i) for i in range(len(it.names))]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("fs", ["ext4", "faulty"])
+def test_a_full_leg(scene, fs, number):
+    legs = ["plain", "plain"]
+    legs[number] = fs
+    it = scene(*legs, size=64 * MIB, full=True)
+    if fs == "faulty":
+        it.things[number].space(60 * MIB)
+    free = os.statvfs(it.mirror.mnt)
+    assert free.f_bavail * free.f_frsize < 70 * MIB, "not the smallest leg's"
+    it.start_load()
+    taken = fill(it.mirror.mnt / "ballast")
+    assert os.stat(it.mirror.mnt / "ballast").st_size >= taken
+    it.load.progress(30)
+    assert set(states(it)) <= {"in-sync", "resync"}
+    free = os.statvfs(it.mirror.mnt)
+    assert free.f_bavail * free.f_frsize < 4 * MIB
+    (it.mirror.mnt / "ballast").unlink()
+    it.load.progress(30)
+    it.finish()
+
+
+@degrades
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("fs", ["ext4", "faulty"])
+def test_a_full_leg_is_dropped(scene, fs, number):
+    legs = ["plain", "plain"]
+    legs[number] = fs
+    it = scene(*legs, size=64 * MIB, options=["on-enospc=degrade"])
+    leg = it.things[number]
+    if fs == "faulty":
+        leg.space(20 * MIB)
+    it.start_load()
+    with open(it.mirror.mnt / "ballast", "wb") as file:
+        for _ in range(100):
+            file.write(os.urandom(MIB))
+    it.wait_state(number, "failed")
+    it.load.progress()
+    # Its space does not count any more.
+    free = os.statvfs(it.mirror.mnt)
+    assert free.f_bavail * free.f_frsize > 100 * MIB
+    os.unlink(it.mirror.mnt / "ballast")
+    if fs == "faulty":
+        leg.space(None)
+    it.finish()
+
+
+def test_no_space_for_names(scene):
+    """No inode left on one leg: no leg has the name."""
+    it = scene("plain", "faulty")
+    leg = it.things[1]
+    directory = it.mirror.mnt / "d"
+    directory.mkdir()
+    (directory / "old").write_bytes(b"x")
+    leg.fail(["create", "mkdir", "mknod", "symlink", "link"], errno.ENOSPC,
+             spare_private=True)
+    calls = [lambda: (directory / "f").touch(),
+             lambda: (directory / "s").mkdir(),
+             lambda: os.mkfifo(directory / "p"),
+             lambda: os.symlink("x", directory / "l"),
+             lambda: os.link(directory / "old", directory / "h")]
+    for call in calls:
+        with pytest.raises(OSError) as caught:
+            call()
+        assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(directory) == ["old"]
+    assert set(states(it)) <= {"in-sync", "resync"}
+    leg.clear()
+    it.finish()
+    for store in it.stores:
+        assert os.listdir(store / "d") == ["old"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_overwriting_fails_in_the_middle(scene, number):
+    """A hole is filled on one leg and cannot be on the other: old or new, but
+    the same on all."""
+    it = scene("plain", "faulty")
+    path = it.mirror.mnt / "f"
+    with open(path, "wb") as file:
+        file.truncate(MIB)
+    leg = it.things[1]
+    leg.fail("write", number, path="f", skip=2)
+    fd = os.open(path, os.O_RDWR)
+    with pytest.raises(OSError) as caught:
+        for at in range(0, MIB, 64 << 10):
+            os.pwrite(fd, b"new!" * (16 << 10), at)
+    assert caught.value.errno == number
+    os.close(fd)
+    assert set(states(it)) <= {"in-sync", "resync"}
+    leg.clear()
+    it.finish()
+
+
+@fails_legs
+def test_full_during_its_resync(scene):
+    """It catches up when there is space again, and until then says so."""
+    it = scene("plain", "ext4", size=64 * MIB)
+    it.start_load()
+    disk = it.things[1]
+    disk.umount(lazy=True)
+    it.wait_state(1, "failed", "missing")
+    with open(it.mirror.mnt / "big", "wb") as file:
+        for _ in range(100):
+            file.write(os.urandom(MIB))
+    disk.mount()
+    it.load.progress(30)
+    assert it.state(1) != "in-sync"
+    os.unlink(it.mirror.mnt / "big")
+    it.finish()
+
+
+def test_a_full_disk_beneath_all(scene, disks):
+    """Both legs on one disk: they are full together."""
+    disk = disks("ext4", 64 * MIB, name="both")
+    it = scene("plain", "plain", mount=False, full=True)
+    for i, leg in enumerate(it.mirror.legs):
+        place = disk.where / leg.name
+        run("cp", "-a", leg, place)
+        it.mirror.legs[i] = it.stores[i] = place
+    it.mirror.mount()
+    it.start_load()
+    fill(it.mirror.mnt / "ballast")
+    it.load.progress(20)
+    os.unlink(it.mirror.mnt / "ballast")
+    it.finish()
