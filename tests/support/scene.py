@@ -168,7 +168,7 @@ class Scene:
             self.wait_state(i, "in-sync", timeout=timeout)
 
     def copied(self, i):
-        return self.leg(i)["resync"]["done_bytes"]
+        return self.leg(i)["resync"]["copied_bytes"]
 
     def return_exactly(self, i, bring_back):
         """Without load: the leg gets no more than it missed."""
@@ -176,7 +176,7 @@ class Scene:
         leg = self.leg(i)
         needed = max(missing_bytes(source, self.stores[i]),
                      leg["dirty"]["bytes"])
-        before = leg["resync"]["done_bytes"]
+        before = leg["resync"]["copied_bytes"]
         bring_back()
         self.wait_back(i)
         after = self.copied(i)
