@@ -201,6 +201,12 @@ std::optional<ObjectRef> InodeTable::Ref(NodeId id) const {
   ref.open = node->open;
   ref.is_dir = node->is_dir;
   ref.linked = node->linked;
+  if (node->more_names) {
+    for (const Name& name : *node->more_names) {
+      const std::optional<std::string> dir = PathOfNode(name.parent);
+      if (dir) ref.other_paths.push_back(JoinPath(*dir, name.text));
+    }
+  }
   return ref;
 }
 

@@ -14,7 +14,6 @@ RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
     request.unnamed = object.open;
     return request;
   }
-  request.linked = object.linked;
   RegionMark attributes = AttributesMark(object);
   if (std::optional<RegionMark> cover = CoveringMark(object, kNoTail)) {
     request.marks.push_back(std::move(*cover));
@@ -22,6 +21,7 @@ RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
   } else {
     request.marks.push_back(std::move(attributes));
   }
+  CoverOtherNames(object, request);
   return request;
 }
 

@@ -183,13 +183,21 @@ ErrnoOr<size_t> Mirror::ReadOn(Leg& leg, const ObjectRef& object,
                                size_t size) {
   const int fd = AnyFdOn(leg, object, file);
   if (fd < 0) return Errno(-fd);
-  return ReadAt(fd, buffer, size, offset);
+  ErrnoOr<size_t> got = ReadAt(fd, buffer, size, offset);
+  if (!got.ok() || *got == size) return got;
+  // Fewer bytes than there are is an error that nobody has called one.
+  const ErrnoOr<struct stat> st = StatObject(fd);
+  const bool at_end =
+      st.ok() && static_cast<uint64_t>(st->st_size) <= offset + *got;
+  return at_end ? got : Errno(EIO);
 }
 
 ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
                              uint64_t offset, char* buffer, size_t size) {
   const LegSlot slot = ReadLeg(object, offset, size);
   const LegSlot primary = legs_->primary();
+  LegSlot bad = -1;
+  Errno error;
   if (slot != primary) {
     // No write may be in flight: one reader would see it on one leg and the
     // next would not on another (I10).
@@ -198,8 +206,12 @@ ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
       ErrnoOr<size_t> got =
           ReadOn(leg(slot), object, file, offset, buffer, size);
       if (got.ok() && *got == size) return got;
-      if (!got.ok()) ++legs_->errors(slot).read;
+      if (!got.ok() && IsLegFailure(got.error())) bad = slot;
+      if (!got.ok()) error = got.error();
     }
+  }
+  if (bad >= 0) {
+    return ReadElsewhere(object, file, offset, buffer, size, bad, error);
   }
   ErrnoOr<size_t> got =
       ReadOn(leg(primary), object, file, offset, buffer, size);

@@ -74,7 +74,6 @@ RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
     request.unnamed = object.open;
     return request;
   }
-  request.linked = object.linked;
   if (range.size() > kSingleRegionsMax) return SizeRequest(object, range.first);
   std::vector<RegionMark> regions;
   for (uint64_t index = range.first; index < range.end; ++index) {
@@ -90,7 +89,30 @@ RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
   }
   // It may make the file longer, so the healing of its size is waited for.
   request.covered.push_back(AttributesMark(object));
+  CoverOtherNames(object, request);
   return request;
+}
+
+// What a leg lacks of a file with several names is on record under any of them,
+// and so is its healing. When names are not known, a leg that lacks anything
+// counts as lacking this.
+void Mirror::CoverOtherNames(const ObjectRef& object,
+                             RegionGate::Request& request) {
+  if (!object.linked) return;
+  const ErrnoOr<struct stat> st = Stat(object);
+  if (!st.ok() || st->st_nlink != 1 + object.other_paths.size()) {
+    request.linked = true;
+    return;
+  }
+  std::vector<RegionMark> own = request.covered;
+  own.insert(own.end(), request.marks.begin(), request.marks.end());
+  for (RegionMark& mark : own) {
+    if (mark.key.path != object.path) continue;
+    for (const std::string& path : object.other_paths) {
+      mark.key.path = path;
+      request.covered.push_back(mark);
+    }
+  }
 }
 
 // The neighbours of a region about to be marked: the aligned group it lies in,
@@ -122,7 +144,6 @@ RegionGate::Request Mirror::SizeRequest(const ObjectRef& object,
     request.unnamed = object.open;
     return request;
   }
-  request.linked = object.linked;
   RegionMark attributes = AttributesMark(object);
   if (std::optional<RegionMark> cover = CoveringMark(object, from)) {
     request.marks.push_back(std::move(*cover));
@@ -132,6 +153,7 @@ RegionGate::Request Mirror::SizeRequest(const ObjectRef& object,
     request.marks.push_back(std::move(attributes));
   }
   request.covered.push_back(SizeGuard(object));
+  CoverOtherNames(object, request);
   return request;
 }
 

@@ -79,7 +79,7 @@ Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
     const LegSlot slot = legs_->primary();
     *decided = slot;
     const Errno error = change(leg(slot));
-    if (!IsLegFailure(error)) return error;
+    if (!TakesLegOut(error)) return error;
     ++legs_->errors(slot).write;
     tried |= LegSet::Of(slot);
     const LegSlot heir = Heir(tried);
@@ -92,8 +92,13 @@ Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
     if (!TakeLegOut(slot, LegState::kFailed, ErrnoText(error), heir)) {
       return error;
     }
-    if (!IsLegFailure(there)) return there;
+    if (!TakesLegOut(there)) return there;
   }
+}
+
+bool Mirror::TakesLegOut(Errno error) const {
+  return IsLegFailure(error) ||
+         (IsOutOfSpace(error) && on_enospc_ == OnEnospc::kDegrade);
 }
 
 Errno Mirror::OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
@@ -131,20 +136,15 @@ void Mirror::Missed(LegSlot slot, Errno error, absl::string_view what,
                     Misses* misses) {
   misses->legs |= LegSet::Of(slot);
   ++legs_->errors(slot).write;
-  if (IsLegFailure(error)) {
+  if (IsOutOfSpace(error)) Post(EventName::kEnospc, leg(slot).name(), "");
+  if (TakesLegOut(error)) {
     // Also for one that is down already: it is on record when this returns.
     (void)FailLeg(slot, error);
     return;
   }
   spdlog::warn("leg \"{}\": {}: {}", leg(slot).name(), std::string(what),
                ErrnoText(error));
-  if (!IsOutOfSpace(error)) return;
-  Post(EventName::kEnospc, leg(slot).name(), "");
-  if (on_enospc_ == OnEnospc::kDegrade) {
-    (void)FailLeg(slot, error);
-  } else {
-    misses->no_space = error;
-  }
+  if (IsOutOfSpace(error)) misses->no_space = error;
 }
 
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
@@ -313,6 +313,7 @@ void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   gate_.AdvanceSince(hot, since);
   if (const absl::Status status = log_->FlushLazily(); !status.ok()) {
     spdlog::error("dirty log: {}", status.ToString());
+    (void)MendLog();
   }
 }
 

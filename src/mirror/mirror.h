@@ -101,6 +101,10 @@ class Mirror {
   void SetWorkListener(std::function<void()> listener) {
     on_work_ = std::move(listener);
   }
+  // Told each new name of a file that may have others.
+  void SetNameListener(std::function<void(absl::string_view path)> listener) {
+    on_new_name_ = std::move(listener);
+  }
   void SetLogMover(LogMover mover) { move_log_ = std::move(mover); }
   void SetEvents(EventSink* events) { events_ = events; }
 
@@ -114,6 +118,8 @@ class Mirror {
   // A leg is there (again). `accounted`: the log knows all that it lacks.
   absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
   absl::Status Promote(LegSlot slot);
+  // The log cannot be written: makes it anew elsewhere. True when that is done.
+  bool MendLog();
   // Why a leg that is down is down.
   void SetLegDown(LegSlot slot, LegState why);
   void Post(EventName event, const std::string& leg, const std::string& detail);
@@ -225,6 +231,7 @@ class Mirror {
                   const OnLeg& change, const OnLeg& undo);
   // The part of it that decides: on the primary, or, if that is broken, on the
   // leg that takes its place. `decided`: which it was.
+  bool TakesLegOut(Errno error) const;
   Errno OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided);
   // Asks the primary; if that is broken, the leg that takes its place.
   // `ask(leg)` answers an ErrnoOr.
@@ -260,6 +267,7 @@ class Mirror {
   Errno OnContentOfAllLegs(RegionGate::Request request, const ObjectRef& object,
                            OpenFile& file, uint64_t begin, uint64_t end,
                            const OnObject& change);
+  void CoverOtherNames(const ObjectRef& object, RegionGate::Request& request);
   RegionGate::Request SizeRequest(const ObjectRef& object, uint64_t from);
   RegionMark SizeGuard(const ObjectRef& object) const;
   std::vector<RegionMark> MarksAhead(const ObjectRef& object,
@@ -290,7 +298,6 @@ class Mirror {
   LegSlot Heir(LegSet without);
   LegSet RecordLegs(LegSet out);
   bool RecordLegGone(LegSlot slot, bool was_primary);
-  bool MendLog();
   bool ReadyForChanges();
 
   LegTable* const legs_;
@@ -304,6 +311,7 @@ class Mirror {
   NamesLock names_lock_;
   RegionGate gate_;
   std::function<void()> on_work_;
+  std::function<void(absl::string_view path)> on_new_name_;
   LogMover move_log_;
   EventSink* events_ = nullptr;
   // Who changes the set of legs. What it waits for (labels, the log) never

@@ -117,11 +117,11 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
       EntriesMark(ParentPath(path), CoverSince(object.created_ns)));
   // A leg on which the name to start from may be another file's, or is just
   // being made right, must not be given a second name for that.
-  request.linked = object.linked;
   if (object.named) {
     request.covered.push_back(
         {RegionKey::Entries(std::string(ParentPath(object.path)))});
     request.covered.push_back(AttributesMark(object));
+    CoverOtherNames(object, request);
   }
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
@@ -133,6 +133,7 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
         return fd < 0 || behind ? Errno(ENOENT) : leg.LinkFd(fd, path);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
+  if (error.ok() && on_new_name_) on_new_name_(path);
   return FinishNew(path, error);
 }
 
@@ -239,6 +240,10 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         return renamed;
       });
   if (!error.ok()) return error;
+  if (on_new_name_ && !object.is_dir) {
+    on_new_name_(to);
+    if (flags & RENAME_EXCHANGE) on_new_name_(from);
+  }
   EqualizeMtime(ParentPath(from), secondaries());
   if (ParentPath(from) != ParentPath(to)) {
     EqualizeMtime(ParentPath(to), secondaries());

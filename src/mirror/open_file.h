@@ -76,6 +76,8 @@ struct ObjectRef {
   // It has, or had, more names than this; what the log says of it may stand
   // under another.
   bool linked = false;
+  // The others that the kernel has asked for; there may be more.
+  std::vector<std::string> other_paths;
 };
 
 }  // namespace mirrorfs

@@ -410,6 +410,7 @@ absl::Status Daemon::End() {
     if (!saved.ok()) return saved.status();
     membership_->SetLog(*saved);
   }
+  if (!log_->FlushLazily().ok()) (void)mirror_->MendLog();
   absl::Status status = log_->Postsuspend();
   if (status.ok()) status = membership_->Stop(empty);
   if (status.ok()) {

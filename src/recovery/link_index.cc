@@ -18,6 +18,7 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(ino_t ino,
                                                            nlink_t names) {
   if (names < 2) return std::vector<std::string>();
   std::lock_guard lock(mutex_);
+  AddNewNames();
   std::vector<std::string> valid = Verified(ino);
   for (int walks = 0; valid.size() < names && walks < kWalksMax; ++walks) {
     Walk();
@@ -40,13 +41,48 @@ std::vector<std::string> LinkIndex::Verified(ino_t ino) {
 }
 
 void LinkIndex::Walk() {
+  {
+    std::lock_guard lock(new_names_mutex_);
+    in_use_ = true;
+  }
   names_.clear();
-  WalkLeg(mirror_->primary(),
-          [&](const std::string& path, const struct stat& st) {
-            if (S_ISDIR(st.st_mode) || st.st_nlink < 2) return;
-            names_[st.st_ino].push_back(path);
-          });
-  for (auto& [_, paths] : names_) std::sort(paths.begin(), paths.end());
+  WalkLeg(mirror_->primary(), [this](const std::string& path,
+                                     const struct stat& st) { Add(path, st); });
+  AddNewNames();
+}
+
+void LinkIndex::Add(const std::string& path, const struct stat& st) {
+  if (S_ISDIR(st.st_mode) || st.st_nlink < 2) return;
+  std::vector<std::string>& paths = names_[st.st_ino];
+  const auto at = std::lower_bound(paths.begin(), paths.end(), path);
+  if (at == paths.end() || *at != path) paths.insert(at, path);
+}
+
+// What was renamed or linked while the walk was elsewhere.
+void LinkIndex::AddNewNames() {
+  std::vector<std::string> paths;
+  {
+    std::lock_guard lock(new_names_mutex_);
+    paths.swap(new_names_);
+  }
+  for (const std::string& path : paths) {
+    const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
+    if (st.ok()) Add(path, *st);
+  }
+}
+
+void LinkIndex::NewName(absl::string_view path) {
+  std::lock_guard lock(new_names_mutex_);
+  if (in_use_) new_names_.emplace_back(path);
+}
+
+void LinkIndex::Forget() {
+  std::lock_guard lock(mutex_);
+  names_.clear();
+  incomplete_.clear();
+  std::lock_guard new_names_lock(new_names_mutex_);
+  in_use_ = false;
+  new_names_.clear();
 }
 
 }  // namespace mirrorfs

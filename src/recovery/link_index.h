@@ -25,14 +25,25 @@ class LinkIndex {
   // end it takes what there is, because names may lie outside the leg.
   std::optional<std::vector<std::string>> NamesOf(ino_t ino, nlink_t names);
 
+  // A name that has come to be since.
+  void NewName(absl::string_view path);
+  // Nothing is being repaired: there is no need to keep track.
+  void Forget();
+
  private:
   void Walk();
+  void Add(const std::string& path, const struct stat& st);
+  void AddNewNames();
   std::vector<std::string> Verified(ino_t ino);
 
   Mirror* const mirror_;
   std::mutex mutex_;
   absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
   absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
+
+  std::mutex new_names_mutex_;  // a leaf: names are told by requests
+  bool in_use_ = false;
+  std::vector<std::string> new_names_;
 };
 
 }  // namespace mirrorfs

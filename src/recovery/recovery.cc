@@ -34,6 +34,8 @@ Recovery::Recovery(Mirror* mirror, EventSink* events, Pacer* pacer,
 Recovery::~Recovery() { Stop(); }
 
 void Recovery::Start() {
+  mirror_->SetNameListener(
+      [this](absl::string_view path) { links_.NewName(path); });
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -64,15 +66,19 @@ void Recovery::Run() {
       wake_ = false;
     }
     failures_ = 0;
+    healed_ = 0;
     while (!stopping_ && failures_ == 0 && HealBatch()) {
     }
     if (stopping_) return;
     if (failures_ == 0) {
       retry_ms = kRetryMsMin;
+      links_.Forget();
       AnnounceEnd();
       AdmitLegs();
       continue;
     }
+    // Where some could be healed, what could not may be possible now.
+    if (healed_ > 0) retry_ms = kRetryMsMin;
     Pause(retry_ms);
     retry_ms = std::min(retry_ms * 2, kRetryMsMax);
     Wake();
@@ -109,10 +115,12 @@ void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
         mirror_->log().ReleaseResyncWork(batch[i].key);
         continue;
       }
-      if (!healer.Heal(batch[i])) {
-        mirror_->log().ReleaseResyncWork(batch[i].key);
-        if (!stopping_) ++failures_;
+      if (healer.Heal(batch[i])) {
+        ++healed_;
+        continue;
       }
+      mirror_->log().ReleaseResyncWork(batch[i].key);
+      if (!stopping_) ++failures_;
     }
   };
   std::vector<std::thread> helpers;

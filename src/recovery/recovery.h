@@ -66,7 +66,8 @@ class Recovery {
   HealProgress progress_;
   LinkIndex links_;
   std::atomic<bool> stopping_{false};
-  std::atomic<size_t> failures_{0};  // of the batch in work
+  std::atomic<size_t> failures_{0};  // since it was woken
+  std::atomic<size_t> healed_{0};    // likewise
   LegSet announced_;                 // resync-started, and not finished
 
   std::mutex mutex_;

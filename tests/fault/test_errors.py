@@ -128,8 +128,8 @@ def test_a_bad_range_is_rewritten(scene, number):
     writes = leg.stats()["requests"]["write"]
     for _ in range(3):
         assert (it.mirror.mnt / "f").read_bytes() == want
-        os.posix_fadvise(os.open(it.mirror.mnt / "f", os.O_RDONLY), 0, 0,
-                         os.POSIX_FADV_DONTNEED)
+        with open(it.mirror.mnt / "f", "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     wait_until(lambda: leg.stats()["requests"]["write"] > writes,
                what="the bad range to be rewritten")
     leg.clear()
