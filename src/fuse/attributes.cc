@@ -51,6 +51,14 @@ bool AsksToTakeSetId(fuse_req_t request, const ObjectRef& object, int valid) {
          (caller == 0 || caller == st->st_uid);
 }
 
+// As the leg does it for chown(2): the set-group-ID bit of a file that its
+// group may not execute stays.
+Errno TakeSetId(Mirror& mirror, const ObjectRef& object) {
+  const ErrnoOr<struct stat> st = mirror.Stat(object);
+  if (!st.ok() || !HasSetId(st->st_mode)) return kOk;
+  return mirror.Chown(object, uid_t(-1), gid_t(-1));
+}
+
 Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
                     const struct stat& wanted, int valid) {
   Errno error;
@@ -60,9 +68,10 @@ Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
                          valid & FUSE_SET_ATTR_GID ? wanted.st_gid : gid_t(-1));
   }
   if (error.ok() && valid & FUSE_SET_ATTR_SIZE) {
-    const WithoutSetIdPrivilege without(valid & FUSE_SET_ATTR_KILL_SUID &&
-                                        MayHaveSetId(mirror, object));
     error = mirror.Truncate(object, wanted.st_size);
+    if (error.ok() && valid & FUSE_SET_ATTR_KILL_SUID) {
+      error = TakeSetId(mirror, object);
+    }
   }
   // After those two, because both take set-id bits away.
   if (error.ok() && valid & FUSE_SET_ATTR_MODE) {

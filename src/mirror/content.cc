@@ -571,15 +571,26 @@ void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
   if (!file.times_unsettled.exchange(false)) return;
   const int primary_fd = file.write_fd(legs_->primary());
   if (primary_fd < 0) return;
-  const ErrnoOr<struct stat> truth = StatObject(primary_fd);
-  if (!truth.ok()) return;
+  // Somebody may set the time meanwhile, on the primary and then on the others,
+  // where what we read before would come last. So look again after each change;
+  // after a write, others will.
+  do {
+    const ErrnoOr<struct stat> truth = StatObject(primary_fd);
+    if (!truth.ok() || !CopyMtime(file, truth->st_mtim)) return;
+  } while (!file.times_unsettled);
+}
+
+// True when a leg needed it.
+bool Mirror::CopyMtime(OpenFile& file, const timespec& mtime) {
+  bool any = false;
   (file.writable_legs() & secondaries()).ForEach([&](LegSlot slot) {
     const int fd = file.write_fd(slot);
     const ErrnoOr<struct stat> copy = StatObject(fd);
-    if (!copy.ok() || SameTime(copy->st_mtim, truth->st_mtim)) return;
-    const timespec times[2] = {{0, UTIME_OMIT}, truth->st_mtim};
-    (void)mirrorfs::SetTimes(fd, times);
+    if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;
+    const timespec times[2] = {{0, UTIME_OMIT}, mtime};
+    any |= mirrorfs::SetTimes(fd, times).ok();
   });
+  return any;
 }
 
 }  // namespace mirrorfs

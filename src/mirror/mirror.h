@@ -288,6 +288,7 @@ class Mirror {
   ErrnoOr<size_t> WriteLegs(const ObjectRef& object, OpenFile& file,
                             uint64_t offset, absl::string_view data);
   int AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
+  bool CopyMtime(OpenFile& file, const timespec& mtime);
   Errno RecordBehind(const ObjectRef& object, LegSet legs);
   size_t TakeBackTail(OpenFile& file, LegSet failed, LegSlot decided,
                       uint64_t offset, size_t taken);

@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from support import compare
-from support.mirror import HELPER, MountFailed, mounts_at, run
+from support.mirror import CLI, HELPER, MountFailed, mounts_at, run, \
+    wait_until
 from support.parity import USER, run_in_child
 
 
@@ -140,18 +142,24 @@ def test_a_leg_is_a_device_or_fifo(made):
     refused(made, legs=["/dev/null", made.legs[0]], because="directory")
 
 
-def test_a_leg_without_permission(mirrors):
-    mirror = mirrors()
-    os.chmod(mirror.legs[0], 0o700)
-    os.chmod(mirror.legs[1], 0o700)
+def run_as_user(mirror, program, *words):
+    # Users need not be able to reach the build, in /root for one.
+    program = shutil.copy(program, mirror.base)
 
     def as_user():
         os.setgroups([])
         os.setresgid(USER, USER, USER)
         os.setresuid(USER, USER, USER)
-        return mirror.cli("create", *mirror.legs, check=False)
+        return run(program, *words, check=False, env=mirror.env)
 
-    result = run_in_child(as_user)
+    return run_in_child(as_user)
+
+
+def test_a_leg_without_permission(mirrors):
+    mirror = mirrors()
+    os.chmod(mirror.legs[0], 0o700)
+    os.chmod(mirror.legs[1], 0o700)
+    result = run_as_user(mirror, CLI, "create", *mirror.legs)
     assert result.returncode == 1
     assert "permission" in result.stderr.lower()
     assert len(result.stderr.strip().splitlines()) == 1
@@ -160,14 +168,7 @@ def test_a_leg_without_permission(mirrors):
 def test_a_mount_without_permission(made):
     for leg in made.legs:
         os.chmod(leg, 0o700)
-
-    def as_user():
-        os.setgroups([])
-        os.setresgid(USER, USER, USER)
-        os.setresuid(USER, USER, USER)
-        return run(HELPER, made.spec(), made.mnt, check=False, env=made.env)
-
-    result = run_in_child(as_user)
+    result = run_as_user(made, HELPER, made.spec(), made.mnt)
     assert result.returncode > 0
     assert len(result.stderr.strip().splitlines()) == 1
     assert "permission" in result.stderr.lower() or "root" in result.stderr
@@ -534,6 +535,9 @@ def test_rubbish_on_the_control_socket(made):
         clients.append(client)
     for client in clients[:90]:
         client.close()
+    # The daemon takes a moment to see them go, and has room for so many.
+    wait_until(lambda: made.cli("status", made.mnt, check=False).returncode == 0,
+               what="an answer")
     assert made.status()["state"] == "healthy"
     for client in clients[90:]:
         client.close()

@@ -143,7 +143,7 @@ def test_overlapping_asynchronous_writes(mirror, needs, engine):
         "--size=64k", "--norandommap", "--randrepeat=0", "--iodepth=16",
         "--numjobs=4", "--loops=150", "--group_reporting",
         "--refill_buffers", check=False)
-    if result.returncode != 0 and "engine" in result.stderr + result.stdout:
+    if "not loadable" in result.stderr or "not implemented" in result.stderr:
         pytest.skip(f"fio cannot use {engine} here")
     assert result.returncode == 0, result.stdout + result.stderr
     mirror.settle_and_compare()
@@ -306,6 +306,19 @@ def test_times_are_equal_on_all_legs(mirrors):
     mirror.settle_and_compare()
     mirror.mount()
     assert seen == {p: os.lstat(p).st_mtime_ns for p in seen}
+
+
+def test_times_set_while_a_file_is_closed(mirror):
+    """close(2) does not wait for the daemon, which makes times equal then."""
+    def worker(n):
+        for k in range(400):
+            path = mirror.mnt / f"f{n}-{k}"
+            path.write_bytes(b"x")
+            os.utime(path, ns=(1, k * 10**9 + n))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(worker, range(4)))
+    mirror.settle_and_compare()
 
 
 def test_inode_numbers(mirror):
