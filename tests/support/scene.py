@@ -45,6 +45,11 @@ def pending(known, what, can_run=True):
                              reason=f"the program has no {what} yet")
 
 
+def not_yet(what):
+    """For what the issue asks for and a test has found to be missing."""
+    return pending(False, what)
+
+
 fails_legs = pending(knows_option("probe-interval"),
                      "legs that fail and return while mounted")
 hangs_no_more = pending(knows_option("leg-timeout"), "leg-timeout=",
