@@ -10,12 +10,18 @@ import pytest
 from support.faulty_leg import (ATTRIBUTES, CONTENT, EVERYTHING, LOOKS, NAMES,
                                 READS, SYNCS)
 from support.mirror import wait_until
-from support.scene import fails_legs
+from support.scene import fails_legs, not_yet
 
 pytestmark = pytest.mark.timeout_s(150)
 
-# Round-robin, so that other legs than the primary are read at all.
-OPTIONS = ["read-policy=round-robin"]
+NAMES_OF_LEGS = "ab"
+
+
+def reading(number):
+    """That leg is read: faults of reads come to nothing elsewhere."""
+    return [f"read-policy=prefer={NAMES_OF_LEGS[number]}"]
+
+
 
 REQUESTS = {"writes": CONTENT, "names": NAMES, "attributes": ATTRIBUTES,
             "syncs": SYNCS, "reads": READS, "looks": LOOKS,
@@ -47,7 +53,7 @@ FAILS = ("writes", "names", "attributes", "syncs", "everything")
 def test_errors_of_a_leg(scene, error, what, number):
     legs = ["plain", "plain"]
     legs[number] = "faulty"
-    it = scene(*legs, options=OPTIONS)
+    it = scene(*legs, options=reading(number))
     leg = it.things[number]
     it.start_load()
     rule = leg.fail(REQUESTS[what], getattr(errno, error))
@@ -74,7 +80,7 @@ def test_some_requests_fail(scene, number):
     """A disk that goes bad by and by."""
     legs = ["plain", "plain"]
     legs[number] = "faulty"
-    it = scene(*legs, options=OPTIONS)
+    it = scene(*legs, options=reading(number))
     leg = it.things[number]
     it.start_load()
     leg.fail(EVERYTHING, errno.EIO, rate=0.02)
@@ -88,7 +94,7 @@ def test_short_transfers(scene, number):
     """A leg that takes and gives less than asked for, but in the end all."""
     legs = ["plain", "plain"]
     legs[number] = "faulty"
-    it = scene(*legs, options=OPTIONS)
+    it = scene(*legs, options=reading(number))
     it.things[number].add(["read", "write"], limit=5000)
     it.start_load()
     it.load.progress(20)
@@ -96,13 +102,13 @@ def test_short_transfers(scene, number):
     assert not it.mirror.suspicious_diagnostics()
 
 
-@fails_legs
+@not_yet("doubt in the end of a file that only the leg that is read has")
 @pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
 def test_a_leg_that_ends_too_early(scene, number):
     """Short reads that stay short: the rest is had from the other leg."""
     legs = ["plain", "plain"]
     legs[number] = "faulty"
-    it = scene(*legs, options=OPTIONS)
+    it = scene(*legs, options=reading(number))
     (it.mirror.mnt / "f").write_bytes(os.urandom(1 << 20))
     want = (it.stores[1 - number] / "f").read_bytes()
     it.mirror.umount()
@@ -113,12 +119,12 @@ def test_a_leg_that_ends_too_early(scene, number):
     it.finish()
 
 
-@fails_legs
+@not_yet("rewriting on other legs than the primary; nor is it marked")
 @pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
 def test_a_bad_range_is_rewritten(scene, number):
     legs = ["plain", "plain"]
     legs[number] = "faulty"
-    it = scene(*legs, options=OPTIONS)
+    it = scene(*legs, options=reading(number))
     (it.mirror.mnt / "f").write_bytes(os.urandom(1 << 20))
     want = (it.stores[1 - number] / "f").read_bytes()
     it.mirror.umount()
@@ -126,10 +132,7 @@ def test_a_bad_range_is_rewritten(scene, number):
     leg = it.things[number]
     leg.fail("read", errno.EIO, path="f")
     writes = leg.stats()["requests"]["write"]
-    for _ in range(3):
-        assert (it.mirror.mnt / "f").read_bytes() == want
-        with open(it.mirror.mnt / "f", "rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert (it.mirror.mnt / "f").read_bytes() == want
     wait_until(lambda: leg.stats()["requests"]["write"] > writes,
                what="the bad range to be rewritten")
     leg.clear()

@@ -16,7 +16,11 @@ from support.scene import LEG_TIMEOUT, hangs_no_more
 
 pytestmark = [pytest.mark.timeout_s(150), hangs_no_more]
 
-OPTIONS = ["read-policy=round-robin"]
+
+def reading(number):
+    return [f"read-policy=prefer={'ab'[number]}"]
+
+
 HANGS = {"writes": CONTENT, "names": NAMES, "syncs": SYNCS, "reads": READS,
          "looks": LOOKS, "opens": ["open"], "everything": EVERYTHING}
 
@@ -29,7 +33,7 @@ def with_faulty(number):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_stopped_leg(scene, number):
-    it = scene(*with_faulty(number), options=OPTIONS)
+    it = scene(*with_faulty(number), options=reading(number))
     leg = it.things[number]
     it.start_load()
     leg.stop()
@@ -53,7 +57,7 @@ def test_a_stopped_leg(scene, number):
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("what", HANGS)
 def test_requests_that_hang(scene, what, number):
-    it = scene(*with_faulty(number), options=OPTIONS)
+    it = scene(*with_faulty(number), options=reading(number))
     leg = it.things[number]
     it.start_load()
     leg.hang(HANGS[what])

@@ -31,7 +31,10 @@ class Walk:
         self.rng = rng
         self.count = len(it.things)
         self.there = set(range(self.count))    # legs whose disk is there
-        self.current = set(range(self.count))  # that hold all, certainly
+        # That hold all, as the mirror itself said when it was last asked. One
+        # that left without missing anything is not among them: the others
+        # began a new generation.
+        self.current = set(range(self.count))
         self.told = set()  # that know that they lack something
         self.value = 0
         self.mounted = True
@@ -70,11 +73,11 @@ class Walk:
         assert found == b"%d" % self.value, f"{found} is stale"
         names = sorted(os.listdir(self.path().parent))
         assert names == ["f", f"n{self.value}"], names
-        self.current |= self.in_sync()
+        self.current = self.in_sync()
 
     def fail(self):
         # Never the last that holds everything: that one is never failed.
-        safe = [i for i in self.there if self.current - {i} & self.there]
+        safe = [i for i in self.there if self.in_sync() - {i}]
         if not safe:
             return
         i = self.rng.choice(safe)
@@ -95,8 +98,6 @@ class Walk:
         if self.rng.random() < 0.5:
             self.it.wait_back(i)
             self.note("and is in sync")
-            self.in_sync()
-            self.current.add(i)
 
     def stop(self):
         if self.rng.random() < 0.6:

@@ -45,6 +45,11 @@ def pending(known, what, can_run=True):
                              reason=f"the program has no {what} yet")
 
 
+def not_yet(what):
+    """For what the issue asks for and a test has found to be missing."""
+    return pending(False, what)
+
+
 fails_legs = pending(knows_option("probe-interval"),
                      "legs that fail and return while mounted")
 hangs_no_more = pending(knows_option("leg-timeout"), "leg-timeout=",
@@ -156,7 +161,13 @@ class Scene:
         except AssertionError:
             raise AssertionError(
                 f"leg {self.names[i]} is {seen[-1]} and not "
-                f"{' or '.join(states)}") from None
+                f"{' or '.join(states)}\n{self.plight()}") from None
+
+    def plight(self):
+        """Why a leg may not be in sync."""
+        lines = [str(region) for region in self.mirror.dirty()["regions"][:20]]
+        return "\n".join(lines + [str(leg) for leg in
+                                  self.mirror.status()["legs"]])
 
     def wait_out(self, i, timeout=30):
         """Until the leg is not in sync."""
@@ -196,8 +207,8 @@ class Scene:
         if self.load and any(p.poll() is None
                              for p in self.load.processes.values()):
             self.stop_load()
-        self.mirror.wait_sync()
         self.wait_back()
+        self.mirror.wait_sync()
         if self.load:
             self.load.judge()
         self.mirror.umount()
