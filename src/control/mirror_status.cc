@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 
 namespace mirrorfs {
 namespace {
@@ -125,6 +126,19 @@ Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
           {"log", DescribeLog(mirror, label)},
           {"legs", legs},
           {"scrub", {{"state", "idle"}, {"mismatches", 0}, {"repaired", 0}}}};
+}
+
+std::string SummarizeMirror(Mirror& mirror) {
+  Json legs = Json::array();
+  size_t in_sync = 0;
+  for (const LabelMember& member : mirror.membership().label().members) {
+    const DirtyLog::SyncCount count =
+        mirror.log().GetSyncCount(LegSet::Of(member.slot));
+    legs.push_back({{"state", StateOf(mirror, member.slot, count.regions)}});
+    in_sync += legs.back()["state"] == "in-sync";
+  }
+  return absl::StrCat(MirrorState(legs), ", ", in_sync, " of ", legs.size(),
+                      " legs in sync");
 }
 
 Json DescribeDirtyRegions(Mirror& mirror) {

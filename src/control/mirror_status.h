@@ -23,6 +23,9 @@ struct MirrorFacts {
 nlohmann::json DescribeMirror(Mirror& mirror, const HealProgress& progress,
                               DirtyBytes& dirty, const MirrorFacts& facts);
 
+// "degraded, 1 of 2 legs in sync": cheap, and looks at no leg.
+std::string SummarizeMirror(Mirror& mirror);
+
 nlohmann::json DescribeDirtyRegions(Mirror& mirror);
 
 }  // namespace mirrorfs

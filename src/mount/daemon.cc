@@ -27,10 +27,12 @@
 #include "mirror/log_setup.h"
 #include "mirror/membership.h"
 #include "mount/control_commands.h"
+#include "mount/diagnostics.h"
 #include "mount/fuse_session.h"
 #include "mount/leg_lock.h"
 #include "mount/live_options.h"
 #include "mount/mount_point.h"
+#include "mount/service_notifier.h"
 #include "mount/upkeep.h"
 #include "recovery/recovery.h"
 
@@ -38,6 +40,13 @@ namespace mirrorfs {
 namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(5);
+
+// Of the service manager that waits for us, if one does: who runs mount(8) from
+// a service must not be taken for the service.
+std::string NotifySocket(bool foreground) {
+  const char* socket = getenv("NOTIFY_SOCKET");
+  return foreground && socket != nullptr ? socket : "";
+}
 
 // Tests shorten it.
 absl::Duration TickPeriod() {
@@ -168,6 +177,7 @@ class Daemon {
   absl::Status CheckOptions(const MountOptions& options) const;
   void ApplyOptions(const MountOptions& options);
   void Tick();
+  void TellServiceManager();
   // The orderly end.
   absl::Status End();
 
@@ -191,6 +201,7 @@ class Daemon {
   std::unique_ptr<Upkeep> probing_;
   std::unique_ptr<LiveOptions> options_;
   std::unique_ptr<HookRunner> hooks_;
+  std::unique_ptr<ServiceNotifier> notifier_;
   MirrorFacts facts_;
   std::unique_ptr<ControlServer> control_;
 };
@@ -207,6 +218,8 @@ absl::Status Daemon::Build() {
   assembly_ = *std::move(assembly);
   absl::Status status = CheckAgainstLabel(assembly_, command_.options);
   if (status.ok()) status = locks_.Take(assembly_.legs);
+  NameMirrorInDiagnostics(command_.options.foreground,
+                          assembly_.label.mirror_name);
   for (const std::string& note : assembly_.notes) spdlog::warn("{}", note);
   if (status.ok()) status = BuildLog();
   if (status.ok()) status = BuildMirror();
@@ -342,9 +355,15 @@ void Daemon::ApplyOptions(const MountOptions& options) {
   pacer_->SetLimits({options.resync_rate_max, options.resync_rate_min});
 }
 
+void Daemon::TellServiceManager() {
+  notifier_->Status(absl::StrCat(assembly_.label.mirror_name, ": ",
+                                 SummarizeMirror(*mirror_)));
+}
+
 void Daemon::Tick() {
   mirror_->gate().Tick();
   mirror_->ClearIdle(/*all=*/false, [this] { fs_->SettleOpenFiles(); });
+  TellServiceManager();
 }
 
 absl::Status Daemon::Serve(std::function<void()> ready) {
@@ -356,11 +375,15 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
   fs_options.direct_io = command_.options.cache == CacheMode::kNone;
   fs_options.acls = mirror_->primary().HasAcls();
   const auto settle = [this] { fs_->SettleOpenFiles(); };
+  notifier_ = std::make_unique<ServiceNotifier>(
+      NotifySocket(command_.options.foreground));
   fs_ = std::make_unique<FileSystem>(mirror_.get(), fs_options, [&] {
     RaiseReadAhead(command_.mount_point);
     spdlog::info("mirror \"{}\" is mounted at {}", assembly_.label.mirror_name,
                  command_.mount_point);
     ready();
+    TellServiceManager();
+    notifier_->Ready();
   });
   pacer_ = std::make_unique<Pacer>([] { return absl::Now(); },
                                    [this] { return fs_->requests(); });
@@ -390,6 +413,7 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
   }
   // The mount is gone; a signal that comes now must not cut the end short.
   for (const int number : {SIGHUP, SIGINT, SIGTERM}) signal(number, SIG_IGN);
+  notifier_->Stopping();
   const absl::Status ended = End();
   hooks_->Stop();
   control_->Stop();

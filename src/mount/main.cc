@@ -5,9 +5,6 @@
 // the mount is usable or has failed; either way the caller gets one answer.
 #include <fcntl.h>
 #include <signal.h>
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/sinks/syslog_sink.h>
 #include <spdlog/spdlog.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/fd.h"
 #include "mount/daemon.h"
+#include "mount/diagnostics.h"
 #include "mount/mount_point.h"
 #include "mount/options.h"
 #include "mount/remount.h"
@@ -32,22 +30,6 @@ enum ExitCode { kExitOk = 0, kExitUsage = 1, kExitSystem = 2, kExitMount = 32 };
 int Fail(ExitCode code, absl::string_view what) {
   fprintf(stderr, "mount.mirrorfs: %s\n", std::string(what).c_str());
   return code;
-}
-
-// MIRRORFS_DIAG=FILE is for tests; people get syslog, or stderr when the
-// daemon stays in the foreground.
-void SetUpDiagnostics(bool foreground) {
-  std::shared_ptr<spdlog::logger> logger;
-  if (const char* file = getenv("MIRRORFS_DIAG")) {
-    logger = spdlog::basic_logger_mt("mirrorfs", file);
-  } else if (foreground) {
-    logger = spdlog::stderr_logger_mt("mirrorfs");
-    logger->set_pattern("mirrorfs: %l: %v");
-  } else {
-    logger = spdlog::syslog_logger_mt("mirrorfs", "mirrorfs", LOG_PID);
-  }
-  logger->flush_on(spdlog::level::info);
-  spdlog::set_default_logger(logger);
 }
 
 int RunForeground(const MountCommand& command) {

@@ -139,9 +139,9 @@ void Recovery::AnnounceStart(LegSet legs) {
     const DirtyLog::SyncCount count =
         mirror_->log().GetSyncCount(LegSet::Of(slot));
     events_->Post(EventName::kResyncStarted, mirror_->leg(slot).name(),
-                  absl::StrCat(count.regions, " regions in ", count.files,
-                               " files and ", count.directories,
-                               " directories are known to be missing"));
+                  absl::StrCat("known to be missing: regions ", count.regions,
+                               ", files ", count.files, ", directories ",
+                               count.directories));
   });
   announced_ |= legs;
 }

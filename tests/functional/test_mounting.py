@@ -5,12 +5,15 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
-from support.mirror import (CLI, HELPER, MountFailed, mounts_at,
+from support.mirror import (CLI, HELPER, REPO, MountFailed, mounts_at,
                             process_exists, run, wait_until)
 from support.parity import USER, run_in_child
 
@@ -669,3 +672,98 @@ def test_a_clean_mirror_mounts_fast(unmounted):
     start = time.monotonic()
     unmounted.mount()
     assert time.monotonic() - start < 5
+
+
+# ---- for a service manager
+
+class NotifySocket:
+    """What sd_notify(3) would tell a service manager."""
+
+    def __init__(self, name):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(name)
+        self.socket.settimeout(20)
+
+    def next(self):
+        return self.socket.recv(4096).decode()
+
+
+@pytest.mark.parametrize("kind", ["file", "abstract"])
+def test_a_service_manager_is_told(unmounted, kind):
+    name = str(unmounted.base / "notify")
+    if kind == "abstract":
+        name = f"@mirrorfs-test-{os.getpid()}"
+    listener = NotifySocket("\0" + name[1:] if kind == "abstract" else name)
+    unmounted.mount(env={"NOTIFY_SOCKET": name})
+    assert listener.next() == "STATUS=t: healthy, 2 of 2 legs in sync"
+    assert listener.next() == "READY=1"
+    unmounted.umount()
+    assert listener.next() == "STOPPING=1"
+    listener.socket.close()
+
+
+def test_a_service_manager_hears_of_a_change(unmounted):
+    away = unmounted.legs[1].with_name("b-away")
+    unmounted.legs[1].rename(away)
+    unmounted.mount()
+    (unmounted.mnt / "f").write_bytes(os.urandom(3 << 20))
+    unmounted.umount()
+    away.rename(unmounted.legs[1])
+    name = str(unmounted.base / "notify")
+    listener = NotifySocket(name)
+    unmounted.mount("resync-rate-max=1",
+                    env={"NOTIFY_SOCKET": name, "MIRRORFS_TICK_MS": "50"})
+    assert "1 of 2 legs in sync" in listener.next()
+    assert listener.next() == "READY=1"
+    unmounted.cli("set", "t", "resync-rate-max=0")
+    while (said := listener.next()) != "STATUS=t: healthy, 2 of 2 legs in sync":
+        assert said.startswith("STATUS=t: resyncing")
+    unmounted.umount()
+    listener.socket.close()
+
+
+def test_a_daemon_in_the_background_is_no_service(unmounted):
+    name = str(unmounted.base / "notify")
+    listener = NotifySocket(name)
+    unmounted.mount(background=True, env={"NOTIFY_SOCKET": name})
+    unmounted.umount()
+    listener.socket.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        listener.next()
+    listener.socket.close()
+
+
+def test_every_line_names_the_mirror(mirrors):
+    mirror = mirrors(name="100% mine")
+    mirror.create()
+    away = mirror.legs[1].with_name("b-away")
+    mirror.legs[1].rename(away)
+    mirror.mount()
+    (mirror.mnt / "f").write_text("x")
+    mirror.umount()
+    away.rename(mirror.legs[1])
+    mirror.mount()
+    mirror.wait_sync()
+    mirror.settle_and_compare()
+    lines = mirror.said().splitlines()
+    assert len(lines) >= 5
+    for line in lines:
+        assert re.match(r"mirrorfs: (info|warning): 100% mine: ", line), line
+    assert any('leg "b" is in sync' in line for line in lines)
+
+
+def test_the_service_template(needs):
+    """systemd takes it, and it makes no mount namespace."""
+    needs("systemd-analyze")
+    text = (REPO / "data/systemd/mirrorfs@.service.in").read_text()
+    with tempfile.TemporaryDirectory() as directory:
+        unit = Path(directory, "mirrorfs@keep.service")
+        unit.write_text(text.replace("@helperdir@", str(HELPER.parent)))
+        result = run("systemd-analyze", "verify", "--man=no", unit,
+                     check=False)
+    assert not result.stderr.strip(), result.stderr
+    assert result.returncode == 0
+    settings = re.findall(r"^([A-Z]\w+)=", text, re.MULTILINE)
+    for word in settings:
+        assert not word.startswith(("Protect", "Private", "ReadOnly",
+                                    "ReadWrite", "Inaccessible", "Bind"))
