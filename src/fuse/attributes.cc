@@ -51,8 +51,9 @@ bool AsksToTakeSetId(fuse_req_t request, const ObjectRef& object, int valid) {
          (caller == 0 || caller == st->st_uid);
 }
 
-Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
+Errno SetAttributes(fuse_req_t request, const ObjectRef& object,
                     const struct stat& wanted, int valid) {
+  Mirror& mirror = FsOf(request).mirror();
   Errno error;
   if (valid & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
     error = mirror.Chown(object,
@@ -60,8 +61,9 @@ Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
                          valid & FUSE_SET_ATTR_GID ? wanted.st_gid : gid_t(-1));
   }
   if (error.ok() && valid & FUSE_SET_ATTR_SIZE) {
-    const WithoutSetIdPrivilege without(valid & FUSE_SET_ATTR_KILL_SUID &&
-                                        MayHaveSetId(mirror, object));
+    const WithoutSetIdPrivilege without(
+        valid & FUSE_SET_ATTR_KILL_SUID && MayHaveSetId(mirror, object),
+        GroupOf(request));
     error = mirror.Truncate(object, wanted.st_size);
   }
   // After those two, because both take set-id bits away.
@@ -85,10 +87,9 @@ void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
   const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  const Errno error =
-      AsksToTakeSetId(request, *object, valid)
-          ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
-          : SetAttributes(fs.mirror(), *object, *wanted, valid);
+  const Errno error = AsksToTakeSetId(request, *object, valid)
+                          ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
+                          : SetAttributes(request, *object, *wanted, valid);
   if (!error.ok()) return Answer(request, error);
   AnswerAttributes(request, id, *object);
 }

@@ -31,6 +31,8 @@ inline Caller CallerOf(fuse_req_t request) {
           FsOf(request).clock().RealtimeNs()};
 }
 
+inline gid_t GroupOf(fuse_req_t request) { return fuse_req_ctx(request)->gid; }
+
 // Paths keep their meaning while it lives.
 using SharedNames = std::shared_lock<NamesLock>;
 inline SharedNames HoldNames(FileSystem& fs) {
