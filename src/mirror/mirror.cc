@@ -51,7 +51,11 @@ Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
   ErrnoOr<RegionChange> begun = gate_.Begin(std::move(request));
   if (!begun.ok()) return begun.error();
   const Errno error = change(primary());
-  if (error.ok()) return OnOthers(*begun, atomic, change, undo);
+  if (error.ok()) {
+    const Errno result = OnOthers(*begun, atomic, change, undo);
+    UnsettleDirs(*begun);
+    return result;
+  }
   const LegSet others = secondaries() - begun->lacking();
   if (atomic == Atomic::kNo && MayBeHalfDone(error) && !others.empty()) {
     // The primary may have done a part of it, and the others did none.
@@ -132,6 +136,22 @@ void Mirror::EqualizeMtime(absl::string_view path, LegSet legs) {
                    ErrnoText(error));
     }
   });
+}
+
+// Before the change ends, so that no clear comes between.
+void Mirror::UnsettleDirs(const RegionChange& change) {
+  for (const RegionMark& mark : change.marks()) {
+    if (mark.key.kind == RegionKind::kEntries) {
+      unsettled_dirs_.Add(mark.key.path);
+    }
+  }
+}
+
+void Mirror::SettleDirs() {
+  const std::shared_lock names(names_lock_);
+  for (const std::string& path : unsettled_dirs_.Take()) {
+    EqualizeMtime(path, secondaries());
+  }
 }
 
 ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
@@ -219,6 +239,7 @@ void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   const std::vector<RegionStates::IdleRegion> hot = HotDirectories();
   if (idle.empty() && hot.empty()) return;
   settle();
+  SettleDirs();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
   // could be anything that is still marked; so nothing is cleared.
   if (!SyncLegs().ok()) return;

@@ -47,6 +47,7 @@ class RegionChange {
 
   // Legs that must not be written, because they lack what is to be changed.
   LegSet lacking() const { return lacking_; }
+  const std::vector<RegionMark>& marks() const { return marks_; }
 
   // `legs` did not take the change: they lack these regions from now on.
   // Durable when it returns OK (I8).

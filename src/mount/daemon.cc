@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -30,6 +31,7 @@ namespace mirrorfs {
 namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(5);
+constexpr absl::Duration kSettle = absl::Seconds(1);
 
 // Tests shorten it.
 absl::Duration TickPeriod() {
@@ -153,6 +155,7 @@ class Daemon {
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Upkeep> upkeep_;
+  std::unique_ptr<Upkeep> settling_;
   std::unique_ptr<ControlServer> control_;
   MirrorFacts facts_;
 };
@@ -303,6 +306,8 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
     if (!command_.options.read_only) {
       recovery_->Start();
       upkeep_ = std::make_unique<Upkeep>(TickPeriod(), [this] { Tick(); });
+      settling_ = std::make_unique<Upkeep>(std::min(kSettle, TickPeriod()),
+                                           [this] { mirror_->SettleDirs(); });
     }
     served = session.Serve(command_.options.threads);
   }
@@ -316,6 +321,7 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
 absl::Status Daemon::End() {
   if (command_.options.read_only) return absl::OkStatus();
   recovery_->Stop();
+  settling_->Stop();
   upkeep_->Stop();
   mirror_->ClearIdle(/*all=*/true, [this] { fs_->SettleOpenFiles(); });
   const DirtyLog::SyncCount count = log_->GetSyncCount(mirror_->all());
