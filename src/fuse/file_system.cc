@@ -74,11 +74,13 @@ void FileSystem::OnInit(fuse_conn_info* connection) {
   Want(connection, FUSE_CAP_POSIX_ACL, options_.acls);
   // Of direct writes the kernel always leaves this to us.
   takes_set_id_ = options_.direct_io;
-#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
   // Spares a question about security.capability before each write.
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
   if (Want(connection, FUSE_CAP_HANDLE_KILLPRIV_V2, true)) {
     takes_set_id_ = true;
   }
+#else
+  if (init_flags_.adds_killpriv_v2()) takes_set_id_ = true;
 #endif
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
   Want(connection, FUSE_CAP_DIRECT_IO_ALLOW_MMAP, options_.direct_io);

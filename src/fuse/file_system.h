@@ -15,6 +15,7 @@
 
 #include "absl/time/time.h"
 #include "fuse/fuse_api.h"
+#include "fuse/init_flags.h"
 #include "fuse/inode_table.h"
 #include "mirror/mirror.h"
 
@@ -44,6 +45,7 @@ class FileSystem {
   InodeTable& nodes() { return nodes_; }
   const FileSystemOptions& options() const { return options_; }
   const Clock& clock() const { return clock_; }
+  InitFlags& init_flags() { return init_flags_; }
   void OnInit(fuse_conn_info* connection);
   // Whether the kernel leaves it to us to take set-id bits from a file when
   // somebody without CAP_FSETID changes its content.
@@ -79,6 +81,7 @@ class FileSystem {
   SystemClock clock_;
   InodeTable nodes_;
   std::atomic<uint64_t> identity_epoch_{0};
+  InitFlags init_flags_;
   std::atomic<bool> takes_set_id_{false};
   std::atomic<uint64_t> requests_{0};
 };

@@ -179,8 +179,8 @@ void Write(fuse_req_t request, fuse_ino_t id, const char* data, size_t size,
     if (!object.ok()) return Answer(request, object.error());
     // What comes from the page cache is nobody's write: the bits may have been
     // set since.
-    const WithoutSetIdPrivilege without(!info->writepage &&
-                                        TakesSetId(request, *object));
+    const WithoutSetIdPrivilege without(
+        !info->writepage && TakesSetId(request, *object), GroupOf(request));
     taken = fs.mirror().Write(*object, *HandleOf(info).file, offset,
                               absl::string_view(data, size), data_sync);
   }
@@ -206,7 +206,8 @@ void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
   const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  const WithoutSetIdPrivilege without(TakesSetId(request, *object));
+  const WithoutSetIdPrivilege without(TakesSetId(request, *object),
+                                      GroupOf(request));
   Answer(request, fs.mirror().Fallocate(*object, *HandleOf(info).file, mode,
                                         offset, length));
 }
@@ -232,7 +233,8 @@ void CopyFileRange(fuse_req_t request, fuse_ino_t from_id, off_t from_offset,
   const ErrnoOr<ObjectRef> from = ObjectOf(fs, from_id);
   const ErrnoOr<ObjectRef> to = ObjectOf(fs, to_id);
   if (!from.ok() || !to.ok()) return Answer(request, Errno(ESTALE));
-  const WithoutSetIdPrivilege without(TakesSetId(request, *to));
+  const WithoutSetIdPrivilege without(TakesSetId(request, *to),
+                                      GroupOf(request));
   const ErrnoOr<size_t> copied =
       fs.mirror().CopyRange(*from, *HandleOf(from_info).file, from_offset, *to,
                             *HandleOf(to_info).file, to_offset, length);

@@ -31,6 +31,8 @@ inline Caller CallerOf(fuse_req_t request) {
           FsOf(request).clock().RealtimeNs()};
 }
 
+inline gid_t GroupOf(fuse_req_t request) { return fuse_req_ctx(request)->gid; }
+
 // Paths keep their meaning while it lives. Every request that is about
 // something in the mirror begins with it, so it counts them, too.
 using SharedNames = std::shared_lock<NamesLock>;

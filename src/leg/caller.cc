@@ -51,12 +51,18 @@ ActingAs::~ActingAs() {
   umask(0);
 }
 
-WithoutSetIdPrivilege::WithoutSetIdPrivilege(bool wanted) : wanted_(wanted) {
-  if (wanted_) RaiseCapabilities(1u << CAP_FSETID);
+WithoutSetIdPrivilege::WithoutSetIdPrivilege(bool wanted, gid_t group)
+    : wanted_(wanted) {
+  if (!wanted_) return;
+  // Where the group may not execute the file, its members keep the bit.
+  syscall(SYS_setfsgid, group);
+  RaiseCapabilities(1u << CAP_FSETID);
 }
 
 WithoutSetIdPrivilege::~WithoutSetIdPrivilege() {
-  if (wanted_) RaiseCapabilities();
+  if (!wanted_) return;
+  RaiseCapabilities();
+  syscall(SYS_setfsgid, 0);
 }
 
 }  // namespace mirrorfs

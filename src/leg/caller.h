@@ -34,11 +34,11 @@ class ActingAs {
 
 // While it lives, if it is wanted, what this thread writes, truncates or
 // allocates loses its set-id bits by the leg's own rules, as it does when an
-// ordinary user changes it: CAP_FSETID is lowered. Four system calls, so it is
-// not for files without such bits.
+// ordinary user of that group changes it: CAP_FSETID is lowered. Six system
+// calls, so it is not for files without such bits.
 class WithoutSetIdPrivilege {
  public:
-  explicit WithoutSetIdPrivilege(bool wanted);
+  WithoutSetIdPrivilege(bool wanted, gid_t group);
   ~WithoutSetIdPrivilege();
   WithoutSetIdPrivilege(const WithoutSetIdPrivilege&) = delete;
   WithoutSetIdPrivilege& operator=(const WithoutSetIdPrivilege&) = delete;

@@ -49,11 +49,14 @@ Errno Mirror::SetTimes(const ObjectRef& object, timespec atime,
     if (times[1].tv_nsec == UTIME_NOW) times[1] = st->st_mtim;
     return kOk;
   };
-  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
-    const Errno error = mirrorfs::SetTimes(fd, times);
-    if (!error.ok()) return error;
+  const Errno error = OnObjectOfAllLegs(object, [&](Leg&, int fd) {
+    const Errno set = mirrorfs::SetTimes(fd, times);
+    if (!set.ok()) return set;
     return resolve(fd);
   });
+  // A settling that is under way may have seen the time before.
+  if (object.is_dir && object.named) unsettled_dirs_.Add(object.path);
+  return error;
 }
 
 Errno Mirror::SetXattr(const ObjectRef& object, const std::string& name,

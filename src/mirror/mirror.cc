@@ -64,7 +64,11 @@ Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
   const LegSet takers = TakersOf(*begun);
   LegSlot decided = -1;
   const Errno error = OnPrimary(takers, change, &decided);
-  if (error.ok()) return OnOthers(*begun, decided, atomic, change, undo);
+  if (error.ok()) {
+    const Errno result = OnOthers(*begun, decided, atomic, change, undo);
+    UnsettleDirs(*begun);
+    return result;
+  }
   const LegSet others = takers - LegSet::Of(legs_->primary());
   if (atomic == Atomic::kNo && MayBeHalfDone(error) && !others.empty()) {
     // The primary may have done a part of it, and the others did none.
@@ -198,6 +202,22 @@ void Mirror::EqualizeMtime(absl::string_view path, LegSet legs) {
   });
 }
 
+// Before the change ends, so that no clear comes between.
+void Mirror::UnsettleDirs(const RegionChange& change) {
+  for (const RegionMark& mark : change.marks()) {
+    if (mark.key.kind == RegionKind::kEntries) {
+      unsettled_dirs_.Add(mark.key.path);
+    }
+  }
+}
+
+void Mirror::SettleDirs() {
+  const std::shared_lock names(names_lock_);
+  for (const std::string& path : unsettled_dirs_.Take()) {
+    EqualizeMtime(path, secondaries());
+  }
+}
+
 ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
   return AskPrimary([&](Leg & leg) -> ErrnoOr<struct stat> {
     const int fd = OpenFdOn(leg, object);
@@ -305,6 +325,7 @@ void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   const std::vector<RegionStates::IdleRegion> hot = HotDirectories();
   if (idle.empty() && hot.empty()) return;
   settle();
+  SettleDirs();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
   // could be anything that is still marked; so nothing is cleared.
   if (!SyncLegs().ok()) return;

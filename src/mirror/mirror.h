@@ -41,6 +41,7 @@
 #include "mirror/names_lock.h"
 #include "mirror/open_file.h"
 #include "mirror/region_gate.h"
+#include "mirror/unsettled_dirs.h"
 #include "region/region_range.h"
 
 namespace mirrorfs {
@@ -198,6 +199,8 @@ class Mirror {
   Errno FsyncDir(absl::string_view path);
   // Makes the modification time equal on all legs, when it may not be.
   void SettleTimes(const ObjectRef& object, OpenFile& file);
+  // The same for all directories in which names have changed.
+  void SettleDirs();
 
   // --- upkeep ---
   // Everything done so far is durable on every leg present.
@@ -257,6 +260,7 @@ class Mirror {
   bool MarkMoved(const ObjectRef& object, absl::string_view from,
                  absl::string_view to, LegSet down);
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
+  void UnsettleDirs(const RegionChange& change);
   void EqualizeMtime(absl::string_view path, LegSet legs);
 
   ErrnoOr<UniqueFd> ObjectFd(Leg& leg, const ObjectRef& object);
@@ -311,6 +315,7 @@ class Mirror {
   const int64_t clock_slack_ns_;
   NamesLock names_lock_;
   RegionGate gate_;
+  UnsettledDirs unsettled_dirs_;
   std::function<void()> on_work_;
   std::function<void(absl::string_view path)> on_new_name_;
   LogMover move_log_;

@@ -10,10 +10,9 @@
 
 namespace mirrorfs {
 
-// Once a new object stands (or, with `error`, was taken back): its times and
-// those of its directory are equalized. Answers with the primary's attributes.
+// Once a new object stands: its times are equalized. Answers with the primary's
+// attributes.
 ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error) {
-  EqualizeMtime(ParentPath(path), secondaries());
   if (!error.ok()) return error;
   EqualizeMtime(path, secondaries());
   return StatPath(path);
@@ -35,7 +34,6 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
         return kOk;
       },
       [&](Leg& leg) { return leg.Unlink(path); });
-  EqualizeMtime(ParentPath(path), secondaries());
   if (!error.ok()) return error;
   file.times_unsettled = true;
   return StatObject(file.write_fd(legs_->primary()));
@@ -149,11 +147,9 @@ Errno Mirror::Unlink(absl::string_view path, bool last_name,
     request.moves_tree = true;
     request.also = [&](LegSet) { return log_->CopySubtree(path, heir); };
   }
-  const Errno error = OnAllLegs(
+  return OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Unlink(path); }, nullptr);
-  if (error.ok()) EqualizeMtime(ParentPath(path), secondaries());
-  return error;
 }
 
 // Another name of the file at `path`, by a walk of the primary: for a file with
@@ -171,11 +167,9 @@ std::string Mirror::FindOtherName(absl::string_view path) {
 Errno Mirror::Rmdir(absl::string_view path) {
   RegionGate::Request request;
   request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
-  const Errno error = OnAllLegs(
+  return OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Rmdir(path); }, nullptr);
-  if (error.ok()) EqualizeMtime(ParentPath(path), secondaries());
-  return error;
 }
 
 // A leg that does not take the move lacks at the new place all that it has, or
@@ -244,11 +238,11 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     on_new_name_(to);
     if (flags & RENAME_EXCHANGE) on_new_name_(from);
   }
-  EqualizeMtime(ParentPath(from), secondaries());
-  if (ParentPath(from) != ParentPath(to)) {
-    EqualizeMtime(ParentPath(to), secondaries());
+  if (object.is_dir) {
+    unsettled_dirs_.Moved(from, to);
+    if (flags & RENAME_EXCHANGE) unsettled_dirs_.Moved(to, from);
   }
-  return kOk;
+  return error;
 }
 
 }  // namespace mirrorfs

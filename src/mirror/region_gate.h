@@ -50,6 +50,7 @@ class RegionChange {
   // Legs that do not take the change: they were down when it began, or lack
   // what is to be changed. On record.
   LegSet missing() const { return missing_; }
+  const std::vector<RegionMark>& marks() const { return marks_; }
 
   // `legs` did not take the change: they lack these regions from now on.
   // Durable when it returns OK (I8). Of a file without a name it is only noted.

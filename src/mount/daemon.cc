@@ -40,6 +40,7 @@ namespace mirrorfs {
 namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(5);
+constexpr absl::Duration kSettle = absl::Seconds(1);
 
 // Of the service manager that waits for us, if one does: who runs mount(8) from
 // a service must not be taken for the service.
@@ -202,6 +203,7 @@ class Daemon {
   std::unique_ptr<LiveOptions> options_;
   std::unique_ptr<HookRunner> hooks_;
   std::unique_ptr<ServiceNotifier> notifier_;
+  std::unique_ptr<Upkeep> settling_;
   MirrorFacts facts_;
   std::unique_ptr<ControlServer> control_;
 };
@@ -408,6 +410,8 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
         probing_ = std::make_unique<Upkeep>(command_.options.probe_interval,
                                             [this] { probe_->ProbeAll(); });
       }
+      settling_ = std::make_unique<Upkeep>(std::min(kSettle, TickPeriod()),
+                                           [this] { mirror_->SettleDirs(); });
     }
     served = session.Serve(command_.options.threads);
   }
@@ -424,6 +428,7 @@ absl::Status Daemon::End() {
   if (command_.options.read_only) return absl::OkStatus();
   if (probing_) probing_->Stop();
   recovery_->Stop();
+  settling_->Stop();
   upkeep_->Stop();
   mirror_->ClearIdle(/*all=*/true, [this] { fs_->SettleOpenFiles(); });
   const DirtyLog::SyncCount count = log_->GetSyncCount(mirror_->all());

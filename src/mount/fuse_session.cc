@@ -49,7 +49,24 @@ absl::Status FuseSession::Mount(const MountCommand& command, FileSystem* fs) {
                      ": the kernel refused the mount (is fuse there?)"));
   }
   mounted_ = true;
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
   return absl::OkStatus();
+#else
+  return AddInitFlags();
+#endif
+}
+
+absl::Status FuseSession::AddInitFlags() {
+  fuse_custom_io io = {};
+  io.read = [](int fd, void* buffer, size_t size, void* fs) {
+    return static_cast<FileSystem*>(fs)->init_flags().Read(fd, buffer, size);
+  };
+  io.writev = [](int fd, iovec* parts, int count, void* fs) {
+    return static_cast<FileSystem*>(fs)->init_flags().Write(fd, parts, count);
+  };
+  const int result =
+      fuse_session_custom_io(session_, &io, fuse_session_fd(session_));
+  return ToStatus(Errno(-result), "the FUSE session");
 }
 
 absl::Status FuseSession::Serve(int threads) {

@@ -20,6 +20,8 @@ class FuseSession {
   ~FuseSession();
 
  private:
+  absl::Status AddInitFlags();
+
   fuse_session* session_ = nullptr;
   bool mounted_ = false;
 };

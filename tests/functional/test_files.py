@@ -321,6 +321,27 @@ def test_times_set_while_a_file_is_closed(mirror):
     mirror.settle_and_compare()
 
 
+def test_times_of_directories_that_move(mirrors):
+    """Before their times have been made equal, which takes a moment."""
+    mirror = mirrors()
+    mirror.create()
+    mirror.mount()
+    root = mirror.mnt
+    places = ["d", "d/sub", "other", "other/sub", "stays"]
+    for place in places:
+        (root / place).mkdir()
+    mirror.assert_legs_soon_identical()
+    for place in places:
+        # Clocks of file systems are coarse: legs mostly stamp alike. And setting
+        # the access time makes the mirror look at the other one.
+        os.utime(mirror.legs[1] / place, (1, 1))
+    run("touch", "-a", *[root / place for place in places])
+    (root / "d").rename(root / "moved")
+    renameat2(root / "moved", root / "other", RENAME_EXCHANGE)
+    mirror.assert_legs_soon_identical()
+    mirror.settle_and_compare()
+
+
 def test_inode_numbers(mirror):
     """Unique, stable, shared by hard links, and the same in a listing."""
     root = mirror.mnt
