@@ -10,7 +10,6 @@
 
 #include <atomic>
 #include <functional>
-#include <shared_mutex>
 #include <string>
 
 #include "absl/time/time.h"

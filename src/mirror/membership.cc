@@ -3,6 +3,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <mutex>
+
 #include "base/kill_point.h"
 #include "base/uuid.h"
 

@@ -14,6 +14,7 @@
 
 #include "base/errno.h"
 #include "base/fd.h"
+#include "base/handover_lock.h"
 #include "mirror/range_lock.h"
 #include "region/leg_set.h"
 
@@ -45,7 +46,7 @@ class OpenFile {
 
   RangeLock ranges;
   // Opening on the legs, one at a time.
-  std::mutex opening;
+  HandoverMutex opening;
   // How many times a write of it had to wait for a mark.
   std::atomic<uint64_t> marks{0};
   // Modification times may differ between legs since the last write.

@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <shared_mutex>
+
 #include "base/kill_point.h"
 #include "leg/copy_object.h"
 #include "leg/object.h"
