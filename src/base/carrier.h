@@ -4,6 +4,8 @@
 // fiber.h.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -82,6 +84,7 @@ class Carrier {
   bool EndSeizedCall();
 
   const std::shared_ptr<Watchdog> watchdog_;
+  const pid_t tid_;
   std::shared_ptr<FiberState> fiber_;
   uint64_t calls_ = 0;             // begun and ended; odd while one is out
   std::atomic<uint64_t> state_{0};  // calls_, or kSeized

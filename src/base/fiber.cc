@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "base/fiber.h"
 
+#include <pthread.h>
+#include <unistd.h>
+
 #include "base/thread.h"
 
 namespace mirrorfs {
@@ -34,7 +37,7 @@ void StartCarrier(std::shared_ptr<FiberState> fiber) {
 }
 
 Carrier::Carrier(std::shared_ptr<FiberState> fiber)
-    : watchdog_(fiber->watchdog), fiber_(std::move(fiber)) {
+    : watchdog_(fiber->watchdog), tid_(gettid()), fiber_(std::move(fiber)) {
   watchdog_->Add(this);
 }
 
@@ -97,6 +100,11 @@ void Fiber::Join() {
     state_->changed.wait(lock, [this] { return state_->ended; });
   }
   state_ = nullptr;
+}
+
+void Fiber::Interrupt() {
+  if (thread_.joinable()) pthread_kill(thread_.native_handle(), kWakeSignal);
+  if (state_ != nullptr) state_->watchdog->Interrupt(*state_);
 }
 
 void Fiber::Detach() {

@@ -51,6 +51,8 @@ class Fiber {
   ~Fiber() { Join(); }
 
   void Join();
+  // Makes a system call that it is in, outside of MakeCall, fail with EINTR.
+  void Interrupt();
   // It ends by itself.
   void Detach();
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "base/watchdog.h"
 
+#include <signal.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -59,6 +61,16 @@ void Watchdog::Add(Carrier* carrier) {
 void Watchdog::Remove(Carrier* carrier) {
   std::lock_guard lock(mutex_);
   carriers_.erase(carrier);
+}
+
+void Watchdog::Interrupt(const FiberState& fiber) {
+  std::lock_guard lock(mutex_);
+  for (const Carrier* carrier : carriers_) {
+    // A carrier that was left behind is in a call for ever.
+    if (carrier->fiber_.get() == &fiber && carrier->state_ % 2 == 0) {
+      tgkill(getpid(), carrier->tid_, kWakeSignal);
+    }
+  }
 }
 
 void Watchdog::NoteReturn() {

@@ -36,6 +36,7 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
 
  private:
   friend class Carrier;
+  friend class Fiber;
 
   explicit Watchdog(absl::Duration call_timeout);
 
@@ -45,6 +46,9 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
   bool IsOverdue(Carrier& carrier, uint64_t call);
   bool TakeFiber(Carrier& carrier);
   void TellListeners();
+
+  // Sends kWakeSignal to its carrier, if that is not in a call.
+  void Interrupt(const FiberState& fiber);
 
   void Add(Carrier* carrier);
   void Remove(Carrier* carrier);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/handover_lock.h"
 #include "leg/label.h"
 #include "leg/leg.h"
 #include "mirror/mirror.h"
@@ -47,7 +48,7 @@ class LegProbe {
   absl::Status TryTakeIn(LegSlot slot);
 
   Mirror* const mirror_;
-  std::mutex probing_;
+  HandoverMutex probing_;
   std::mutex mutex_;
   std::vector<std::string> paths_;  // guarded by mutex_
   const TakeLock take_lock_;

@@ -31,6 +31,7 @@
 #include "absl/strings/string_view.h"
 #include "base/clock.h"
 #include "base/errno.h"
+#include "base/handover_lock.h"
 #include "dirtylog/dirty_log.h"
 #include "leg/caller.h"
 #include "leg/leg.h"
@@ -312,7 +313,7 @@ class Mirror {
   EventListener on_event_;
   // Who changes the set of legs. What it waits for (labels, the log) never
   // waits for it.
-  std::mutex changing_legs_;
+  HandoverMutex changing_legs_;
   bool log_is_lost_ = false;  // guarded by it
 };
 

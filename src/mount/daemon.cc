@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "base/fiber.h"
 #include "control/control_client.h"
 #include "control/control_server.h"
 #include "control/mirror_status.h"
@@ -141,13 +142,26 @@ absl::StatusOr<ReadFrom> ReadFromOf(const ReadPolicy& policy,
       absl::StrCat("read-policy: no leg is named \"", policy.leg, "\""));
 }
 
+// Does it where a leg that hangs hinders nobody for ever.
+absl::Status OnFiber(Watchdog* watchdog,
+                     const std::function<absl::Status()>& work) {
+  absl::Status status;
+  Fiber(watchdog, "mirrorfs", [&] { status = work(); }).Join();
+  return status;
+}
+
 // One mounted mirror. Members are destroyed in the reverse order of use.
 class Daemon {
  public:
-  explicit Daemon(const MountCommand& command) : command_(command) {}
+  Daemon(const MountCommand& command, Watchdog* watchdog)
+      : command_(command), watchdog_(watchdog) {}
 
+  // These, and the destructor, ask the legs: to be called on a fiber.
   absl::Status Build();
-  absl::Status Serve(std::function<void()> ready);
+  absl::Status Start(std::function<void()> ready);
+  // To be called in the thread that takes the signals. Ends in order.
+  absl::Status Serve();
+  std::unique_ptr<ControlServer> TakeControl() { return std::move(control_); }
 
  private:
   absl::Status BuildLog();
@@ -156,10 +170,11 @@ class Daemon {
   nlohmann::json AnswerControl(const nlohmann::json& request);
   absl::Status SetOptions(const nlohmann::json& options);
   void Tick();
-  // The orderly end.
   absl::Status End();
+  absl::Status SaveWhatIsLeft();
 
   const MountCommand& command_;
+  Watchdog* const watchdog_;
   Assembly assembly_;
   LegLocks locks_;
   SystemClock clock_;
@@ -268,7 +283,8 @@ absl::Status Daemon::BuildMirror() {
 absl::Status Daemon::StartControl() {
   absl::StatusOr<std::unique_ptr<ControlServer>> control = ControlServer::Start(
       ControlSocketPath(assembly_.label.mirror_uuid),
-      [this](const nlohmann::json& request) { return AnswerControl(request); });
+      [this](const nlohmann::json& request) { return AnswerControl(request); },
+      ControlLimits(), watchdog_);
   if (!control.ok()) return control.status();
   control_ = *std::move(control);
   return absl::OkStatus();
@@ -316,7 +332,7 @@ void Daemon::Tick() {
   mirror_->ClearIdle(/*all=*/false, [this] { fs_->SettleOpenFiles(); });
 }
 
-absl::Status Daemon::Serve(std::function<void()> ready) {
+absl::Status Daemon::Start(std::function<void()> ready) {
   FileSystemOptions fs_options;
   fs_options.attr_timeout = command_.options.attr_timeout;
   fs_options.entry_timeout = command_.options.entry_timeout;
@@ -325,15 +341,23 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
   fs_options.direct_io = command_.options.cache == CacheMode::kNone;
   fs_options.acls = mirror_->primary().HasAcls();
   const auto settle = [this] { fs_->SettleOpenFiles(); };
-  fs_ = std::make_unique<FileSystem>(mirror_.get(), fs_options, [&] {
+  fs_ = std::make_unique<FileSystem>(mirror_.get(), fs_options, [this, ready] {
     RaiseReadAhead(command_.mount_point);
     spdlog::info("mirror \"{}\" is mounted at {}", assembly_.label.mirror_name,
                  command_.mount_point);
     ready();
   });
-  recovery_ = std::make_unique<Recovery>(mirror_.get(), settle);
+  recovery_ = std::make_unique<Recovery>(mirror_.get(), settle, watchdog_);
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
-  if (absl::Status status = StartControl(); !status.ok()) return status;
+  return StartControl();
+}
+
+absl::Status Daemon::Serve() {
+  // The session waits for them; no other thread takes them.
+  sigset_t ends;
+  sigemptyset(&ends);
+  for (const int number : {SIGHUP, SIGINT, SIGTERM}) sigaddset(&ends, number);
+  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
   absl::Status served;
   {
     FuseSession session;
@@ -341,23 +365,30 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
     if (!served.ok()) return served;
     if (!command_.options.read_only) {
       recovery_->Start();
-      upkeep_ = std::make_unique<Upkeep>(TickPeriod(), [this] { Tick(); });
+      upkeep_ =
+          std::make_unique<Upkeep>(watchdog_, TickPeriod(), [this] { Tick(); });
       if (command_.options.probe_interval > absl::ZeroDuration()) {
-        probing_ = std::make_unique<Upkeep>(command_.options.probe_interval,
+        probing_ = std::make_unique<Upkeep>(watchdog_,
+                                            command_.options.probe_interval,
                                             [this] { probe_->ProbeAll(); });
       }
     }
-    served = session.Serve(command_.options.threads);
+    served = session.Serve(command_.options.threads, watchdog_);
   }
   // The mount is gone; a signal that comes now must not cut the end short.
   for (const int number : {SIGHUP, SIGINT, SIGTERM}) signal(number, SIG_IGN);
-  const absl::Status ended = End();
-  control_->Stop();
+  const absl::Status ended = OnFiber(watchdog_, [this] { return End(); });
   return served.ok() ? ended : served;
 }
 
 absl::Status Daemon::End() {
-  if (command_.options.read_only) return absl::OkStatus();
+  absl::Status status;
+  if (!command_.options.read_only) status = SaveWhatIsLeft();
+  control_->EndConnections();
+  return status;
+}
+
+absl::Status Daemon::SaveWhatIsLeft() {
   if (probing_) probing_->Stop();
   recovery_->Stop();
   upkeep_->Stop();
@@ -381,11 +412,26 @@ absl::Status Daemon::End() {
 }  // namespace
 
 absl::Status RunDaemon(const MountCommand& command,
-                       std::function<void()> ready) {
+                       std::function<void()> ready, bool* leg_hangs) {
   PrepareProcess();
-  Daemon daemon(command);
-  if (absl::Status status = daemon.Build(); !status.ok()) return status;
-  return daemon.Serve(std::move(ready));
+  const std::shared_ptr<Watchdog> watchdog =
+      Watchdog::Start(command.options.leg_timeout);
+  auto daemon = std::make_unique<Daemon>(command, watchdog.get());
+  absl::Status status = OnFiber(watchdog.get(), [&] {
+    absl::Status built = daemon->Build();
+    return built.ok() ? daemon->Start(std::move(ready)) : built;
+  });
+  if (status.ok()) status = daemon->Serve();
+  // It is stopped when the legs have been let go: that tells `mirrorfs umount`.
+  const std::unique_ptr<ControlServer> control = daemon->TakeControl();
+  (void)OnFiber(watchdog.get(), [&] {
+    daemon = nullptr;
+    return absl::OkStatus();
+  });
+  if (control != nullptr) control->Stop();
+  watchdog->Stop();
+  *leg_hangs = watchdog->left_behind() > 0;
+  return status;
 }
 
 }  // namespace mirrorfs

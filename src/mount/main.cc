@@ -50,10 +50,21 @@ void SetUpDiagnostics(bool foreground) {
   spdlog::set_default_logger(logger);
 }
 
+// Leaves threads where they are that hang in a call to a leg.
+[[noreturn]] void LeaveAtOnce(ExitCode code) {
+  spdlog::shutdown();
+  fflush(nullptr);
+  _exit(code);
+}
+
 int RunForeground(const MountCommand& command) {
   SetUpDiagnostics(true);
-  const absl::Status status = RunDaemon(command, [] {});
-  return status.ok() ? kExitOk : Fail(kExitMount, status.message());
+  bool leg_hangs = false;
+  const absl::Status status = RunDaemon(command, [] {}, &leg_hangs);
+  if (!status.ok()) Fail(kExitMount, status.message());
+  const ExitCode code = status.ok() ? kExitOk : kExitMount;
+  if (leg_hangs) LeaveAtOnce(code);
+  return code;
 }
 
 // The child's end of the pipe: "+" says usable, anything else is the error.
@@ -71,17 +82,22 @@ int RunChild(const MountCommand& command, UniqueFd pipe) {
   setsid();
   (void)!chdir("/");
   SetUpDiagnostics(false);
-  const absl::Status status = RunDaemon(command, [&] {
-    LeaveTerminal();
-    Report(pipe, "+");
-  });
-  if (status.ok()) return kExitOk;
-  if (pipe.valid()) {
+  bool leg_hangs = false;
+  const absl::Status status = RunDaemon(
+      command,
+      [&] {
+        LeaveTerminal();
+        Report(pipe, "+");
+      },
+      &leg_hangs);
+  if (!status.ok() && pipe.valid()) {
     Report(pipe, status.message());
-  } else {
+  } else if (!status.ok()) {
     spdlog::error("{}", status.ToString());
   }
-  return kExitMount;
+  const ExitCode code = status.ok() ? kExitOk : kExitMount;
+  if (leg_hangs) LeaveAtOnce(code);
+  return code;
 }
 
 int RunParent(pid_t child, const UniqueFd& pipe) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "recovery/recovery.h"
 
-#include <pthread.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 namespace mirrorfs {
 namespace {
@@ -19,20 +19,24 @@ constexpr int kRetryMsMax = 10'000;
 
 }  // namespace
 
-Recovery::Recovery(Mirror* mirror, std::function<void()> settle)
-    : mirror_(mirror), settle_(std::move(settle)), links_(mirror) {}
+Recovery::Recovery(Mirror* mirror, std::function<void()> settle,
+                   Watchdog* watchdog)
+    : mirror_(mirror),
+      settle_(std::move(settle)),
+      watchdog_(watchdog),
+      links_(mirror) {}
 
 Recovery::~Recovery() { Stop(); }
 
 void Recovery::Start() {
-  thread_ = std::thread([this] { Run(); });
+  fiber_ = Fiber(watchdog_, "recovery", [this] { Run(); });
 }
 
 void Recovery::Stop() {
   stopping_ = true;
   (void)mirror_->log().Presuspend();
   Wake();
-  if (thread_.joinable()) thread_.join();
+  fiber_.Join();
 }
 
 void Recovery::Wake() {
@@ -44,7 +48,6 @@ void Recovery::Wake() {
 }
 
 void Recovery::Run() {
-  pthread_setname_np(pthread_self(), "recovery");
   mirror_->present().ForEach(
       [this](LegSlot slot) { mirror_->leg(slot).RemoveTemporaries(); });
   int retry_ms = kRetryMsMin;
@@ -104,12 +107,12 @@ void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
       }
     }
   };
-  std::vector<std::thread> helpers;
+  std::vector<Fiber> helpers;
   for (size_t n = 1; n < std::min(kWorkers, batch.size()); ++n) {
-    helpers.emplace_back(work);
+    helpers.emplace_back(watchdog_, "recovery", work);
   }
   work();
-  for (std::thread& helper : helpers) helper.join();
+  helpers.clear();
 }
 
 void Recovery::AdmitLegs() {

@@ -19,9 +19,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
+#include "base/fiber.h"
 #include "dirtylog/dirty_log.h"
 #include "mirror/mirror.h"
 #include "recovery/healer.h"
@@ -30,8 +30,10 @@ namespace mirrorfs {
 
 class Recovery {
  public:
-  // `settle`: see Mirror::ClearIdle.
-  Recovery(Mirror* mirror, std::function<void()> settle);
+  // `settle`: see Mirror::ClearIdle. Without a watchdog, a leg that hangs
+  // makes it hang.
+  Recovery(Mirror* mirror, std::function<void()> settle,
+           Watchdog* watchdog = nullptr);
   ~Recovery();
 
   void Start();
@@ -53,6 +55,7 @@ class Recovery {
 
   Mirror* const mirror_;
   const std::function<void()> settle_;
+  Watchdog* const watchdog_;
   HealProgress progress_;
   LinkIndex links_;
   std::atomic<bool> stopping_{false};
@@ -61,7 +64,7 @@ class Recovery {
   std::mutex mutex_;
   std::condition_variable woken_;
   bool wake_ = true;
-  std::thread thread_;
+  Fiber fiber_;
 };
 
 }  // namespace mirrorfs
