@@ -5,6 +5,16 @@
 
 namespace mirrorfs {
 
+void CallTarget::SetProgress(std::function<uint64_t()> progress) {
+  std::lock_guard lock(mutex_);
+  progress_ = std::move(progress);
+}
+
+uint64_t CallTarget::Progress() {
+  std::lock_guard lock(mutex_);
+  return progress_ ? progress_() : 0;
+}
+
 void CallTarget::SetHungListener(std::function<void()> listener) {
   std::lock_guard lock(listener_mutex_);
   listener_ = std::move(listener);

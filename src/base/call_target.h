@@ -26,15 +26,14 @@ namespace mirrorfs {
 
 class CallTarget : public std::enable_shared_from_this<CallTarget> {
  public:
-  // `name` is for diagnostics. `progress` counts what the target is seen to
-  // get done (0: unknown): a call is not given up while that goes up. It must
-  // not hang itself.
-  explicit CallTarget(std::string name,
-                      std::function<uint64_t()> progress = nullptr)
-      : name_(std::move(name)), progress_(std::move(progress)) {}
+  // `name` is for diagnostics.
+  explicit CallTarget(std::string name) : name_(std::move(name)) {}
 
   const std::string& name() const { return name_; }
-  uint64_t Progress() const { return progress_ ? progress_() : 0; }
+  // `progress` counts what the target is seen to get done: a call is not given
+  // up while that goes up. It must not hang itself. Null: not known.
+  void SetProgress(std::function<uint64_t()> progress);
+  uint64_t Progress();
 
   // Calls that were left behind and have not returned.
   int late_calls() const { return late_calls_.load(); }
@@ -56,11 +55,11 @@ class CallTarget : public std::enable_shared_from_this<CallTarget> {
 
  private:
   const std::string name_;
-  const std::function<uint64_t()> progress_;
   std::atomic<int> late_calls_{0};
   HandoverMutex listener_mutex_;
   std::function<void()> listener_;
   std::mutex mutex_;
+  std::function<uint64_t()> progress_;
   std::vector<UniqueFd> to_close_;
 };
 

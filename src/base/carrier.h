@@ -7,17 +7,18 @@
 #include <sys/types.h>
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/call_target.h"
 #include "base/coroutine.h"
+#include "base/patience.h"
 
 namespace mirrorfs {
 
@@ -75,10 +76,8 @@ class Carrier {
   };
   // What the watchdog noted when it first saw the call that is out.
   struct Sighting {
-    uint64_t call = 0;
-    uint64_t progress = 0;
-    std::chrono::steady_clock::time_point first;
-    std::chrono::steady_clock::time_point since;  // last progress
+    uint64_t call;
+    Patience patience;
   };
 
   bool EndSeizedCall();
@@ -86,10 +85,10 @@ class Carrier {
   const std::shared_ptr<Watchdog> watchdog_;
   const pid_t tid_;
   std::shared_ptr<FiberState> fiber_;
-  uint64_t calls_ = 0;             // begun and ended; odd while one is out
-  std::atomic<uint64_t> state_{0};  // calls_, or kSeized
-  std::unique_ptr<LeftCall> left_;  // under the watchdog's mutex
-  Sighting sighting_;               // the watchdog's
+  uint64_t calls_ = 0;                // begun and ended; odd while one is out
+  std::atomic<uint64_t> state_{0};    // calls_, or kSeized
+  std::unique_ptr<LeftCall> left_;    // under the watchdog's mutex
+  std::optional<Sighting> sighting_;  // the watchdog's
 };
 
 struct FiberState {

@@ -91,9 +91,10 @@ class CallOf final : public PendingCall {
  public:
   explicit CallOf(F&& f) : f_(std::move(f)) {}
   void Run(Carrier& carrier) override {
-    F f(std::move(f_));
+    std::optional<F> f(std::move(f_));
     carrier.BeginCall();
-    R result = f();
+    R result = (*f)();
+    f.reset();  // which may close something
     if (carrier.EndCall()) result_.emplace(std::move(result));
   }
   std::optional<R>& result() { return result_; }

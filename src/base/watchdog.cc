@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -20,9 +20,6 @@ namespace {
 constexpr int kLooks = 10;
 constexpr absl::Duration kPeriodMin = absl::Milliseconds(5);
 constexpr absl::Duration kPeriodMax = absl::Seconds(1);
-// However busy the target is, a call that has been out for that many time-outs
-// hangs.
-constexpr int kTimeoutsMax = 10;
 
 }  // namespace
 
@@ -112,23 +109,12 @@ bool Watchdog::TakeOverdueFibers() {
 }
 
 bool Watchdog::IsOverdue(Carrier& carrier, uint64_t call) {
-  const CallTarget& target = *carrier.fiber_->target;
-  if (target.hung()) return true;
-  Carrier::Sighting& seen = carrier.sighting_;
-  const auto now = std::chrono::steady_clock::now();
-  if (seen.call != call) {
-    seen = {call, target.Progress(), now, now};
-    return false;
+  CallTarget& target = *carrier.fiber_->target;
+  std::optional<Carrier::Sighting>& seen = carrier.sighting_;
+  if (!seen || seen->call != call) {
+    seen.emplace(Carrier::Sighting{call, Patience(target)});
   }
-  if (absl::FromChrono(now - seen.since) < timeout_) return false;
-  const uint64_t progress = target.Progress();
-  if (progress == seen.progress ||
-      absl::FromChrono(now - seen.first) >= timeout_ * kTimeoutsMax) {
-    return true;
-  }
-  seen.progress = progress;
-  seen.since = now;
-  return false;
+  return seen->patience.IsOver(target, timeout_);
 }
 
 bool Watchdog::TakeFiber(Carrier& carrier) {

@@ -14,10 +14,8 @@
 
 namespace mirrorfs {
 
-// Takes fibers from carriers whose call hangs. A call hangs when it has been
-// out for the time-out and its target got nothing done meanwhile; and all calls
-// on a target hang as soon as one does. The first time it tells the target's
-// listener.
+// Takes fibers from carriers whose call hangs (see Patience), and tells the
+// target's listener when it is the first.
 //
 // It is shared with the carriers that were left behind, which may outlive
 // everything else.

@@ -60,9 +60,10 @@ Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
                          valid & FUSE_SET_ATTR_GID ? wanted.st_gid : gid_t(-1));
   }
   if (error.ok() && valid & FUSE_SET_ATTR_SIZE) {
-    const WithoutSetIdPrivilege without(valid & FUSE_SET_ATTR_KILL_SUID &&
-                                        MayHaveSetId(mirror, object));
-    error = mirror.Truncate(object, wanted.st_size);
+    ObjectRef written = object;
+    written.writer.takes_set_id =
+        valid & FUSE_SET_ATTR_KILL_SUID && MayHaveSetId(mirror, object);
+    error = mirror.Truncate(written, wanted.st_size);
   }
   // After those two, because both take set-id bits away.
   if (error.ok() && valid & FUSE_SET_ATTR_MODE) {

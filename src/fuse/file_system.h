@@ -41,6 +41,7 @@ class FileSystem {
 
   Mirror& mirror() { return *mirror_; }
   InodeTable& nodes() { return nodes_; }
+  CallBufferPool& buffers() { return buffers_; }
   const FileSystemOptions& options() const { return options_; }
   const Clock& clock() const { return clock_; }
   void OnInit(fuse_conn_info* connection);
@@ -71,6 +72,7 @@ class FileSystem {
   const std::function<void()> ready_;
   SystemClock clock_;
   InodeTable nodes_;
+  CallBufferPool buffers_;
   std::atomic<uint64_t> identity_epoch_{0};
   std::atomic<bool> takes_set_id_{false};
 };

@@ -51,7 +51,8 @@ ActingAs::~ActingAs() {
   umask(0);
 }
 
-WithoutSetIdPrivilege::WithoutSetIdPrivilege(bool wanted) : wanted_(wanted) {
+WithoutSetIdPrivilege::WithoutSetIdPrivilege(const ContentWriter& writer)
+    : wanted_(writer.takes_set_id) {
   if (wanted_) RaiseCapabilities(1u << CAP_FSETID);
 }
 

@@ -23,7 +23,7 @@ void Membership::SetAccounted(LegSet legs) {
   for (LabelMember& member : label_.members) {
     if (!legs.has(member.slot) || !legs_->known(member.slot)) continue;
     const absl::StatusOr<Label> own =
-        ReadLabel(legs_->at(member.slot).root_fd());
+        ReadLabel(legs_->at(member.slot));
     if (own.ok()) member.left_at = own->generation.id;
     member.in_sync = false;
   }
@@ -58,12 +58,12 @@ absl::Status Membership::BeforeHealing(LegSet legs) {
 }
 
 absl::Status Membership::MarkNotWhole(const Leg& leg) {
-  absl::StatusOr<Label> own = ReadLabel(leg.root_fd());
+  absl::StatusOr<Label> own = ReadLabel(leg);
   if (!own.ok()) return own.status();
   for (LabelMember& member : own->members) {
     if (member.uuid == own->leg_uuid) member.in_sync = false;
   }
-  return WriteLabelDurable(leg.root_fd(), *own);
+  return WriteLabelDurable(leg, *own);
 }
 
 absl::Status Membership::LegsCaughtUp(LegSet legs) {
@@ -111,7 +111,7 @@ absl::Status Membership::LegReturned(LegSet leg) {
   for (LabelMember& member : label_.members) {
     if (!leg.has(member.slot)) continue;
     const absl::StatusOr<Label> own =
-        ReadLabel(legs_->at(member.slot).root_fd());
+        ReadLabel(legs_->at(member.slot));
     if (own.ok()) member.left_at = own->generation.id;
   }
   return WriteLabels();
@@ -170,7 +170,7 @@ LegSet Membership::UnwrittenLabels() {
     Label own = label_;
     own.leg_uuid = leg.uuid();
     KillPoint("label-write");
-    const absl::Status status = WriteLabelDurable(leg.root_fd(), own);
+    const absl::Status status = WriteLabelDurable(leg, own);
     if (status.ok()) return;
     spdlog::error("leg \"{}\": label: {}", leg.name(), status.ToString());
     unwritten |= LegSet::Of(slot);

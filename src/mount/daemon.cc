@@ -90,18 +90,41 @@ absl::Status CheckAgainstLabel(const Assembly& assembly,
   return absl::OkStatus();
 }
 
-bool AnyLabel(const std::vector<std::string>& legs) {
+bool AnyLabel(const std::vector<std::string>& legs, LegTargets& targets) {
   for (const std::string& path : legs) {
-    const absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(path);
-    if (leg.ok() && !absl::IsNotFound(ReadLabel((*leg)->root_fd()).status())) {
+    const absl::StatusOr<std::unique_ptr<Leg>> leg =
+        Leg::Open(path, targets.For(path));
+    if (leg.ok() && !absl::IsNotFound(ReadLabel(**leg).status())) {
       return true;
     }
   }
   return false;
 }
 
-absl::Status CreateIfWanted(const MountCommand& command) {
-  if (!command.options.create || AnyLabel(command.legs)) {
+// Makes the legs' paths absolute and looks whether they, and the mount point,
+// are what can be used. A leg that does not answer is left out of that.
+absl::Status FindLegs(MountCommand& command, LegTargets& targets) {
+  std::vector<std::string> answering;
+  for (std::string& leg : command.legs) {
+    const ErrnoOr<std::string> path =
+        MakeCall(*targets.For(leg), [leg]() -> ErrnoOr<std::string> {
+          struct stat st;
+          (void)stat(leg.c_str(), &st);
+          return AbsolutePath(leg);
+        });
+    if (!path.ok()) continue;
+    leg = *path;
+    answering.push_back(leg);
+  }
+  absl::Status status = CheckMountPoint(command.mount_point, command.legs,
+                                        command.options.log_dir);
+  if (!status.ok()) return status;
+  return MakeCall(*targets.For("the legs"),
+                  [answering] { return CheckLegPaths(answering); });
+}
+
+absl::Status CreateIfWanted(const MountCommand& command, LegTargets& targets) {
+  if (!command.options.create || AnyLabel(command.legs, targets)) {
     return absl::OkStatus();
   }
   NewMirrorOptions options;
@@ -109,15 +132,19 @@ absl::Status CreateIfWanted(const MountCommand& command) {
   if (command.options.region_bytes != 0) {
     options.region_bytes = command.options.region_bytes;
   }
-  return CreateMirror(command.legs, options).status();
+  return MakeCall(*targets.For("the legs"), [legs = command.legs, options] {
+    return CreateMirror(legs, options).status();
+  });
 }
 
 // Legs that come up late (a USB disk, a network mount) are waited for.
-absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command) {
+absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command,
+                                           LegTargets& targets) {
   const absl::Time deadline = absl::Now() + command.options.wait_legs;
   for (;;) {
-    absl::StatusOr<Assembly> assembly = Assemble(
-        command.legs, command.options.name, !command.options.read_only);
+    absl::StatusOr<Assembly> assembly =
+        Assemble(command.legs, command.options.name, !command.options.read_only,
+                 targets);
     const bool complete = assembly.ok() && assembly->notes.empty();
     if (complete || absl::Now() >= deadline) return assembly;
     absl::SleepFor(absl::Milliseconds(200));
@@ -173,8 +200,9 @@ class Daemon {
   absl::Status End();
   absl::Status SaveWhatIsLeft();
 
-  const MountCommand& command_;
+  MountCommand command_;
   Watchdog* const watchdog_;
+  LegTargets targets_;
   Assembly assembly_;
   LegLocks locks_;
   SystemClock clock_;
@@ -194,13 +222,13 @@ class Daemon {
 };
 
 absl::Status Daemon::Build() {
-  if (absl::Status status = CheckLegPaths(command_.legs); !status.ok()) {
+  if (absl::Status status = FindLegs(command_, targets_); !status.ok()) {
     return status;
   }
-  if (absl::Status status = CreateIfWanted(command_); !status.ok()) {
+  if (absl::Status status = CreateIfWanted(command_, targets_); !status.ok()) {
     return status;
   }
-  absl::StatusOr<Assembly> assembly = AssembleWhenThere(command_);
+  absl::StatusOr<Assembly> assembly = AssembleWhenThere(command_, targets_);
   if (!assembly.ok()) return assembly.status();
   assembly_ = *std::move(assembly);
   absl::Status status = CheckAgainstLabel(assembly_, command_.options);
@@ -271,7 +299,7 @@ absl::Status Daemon::BuildMirror() {
     });
   }
   probe_ = std::make_unique<LegProbe>(
-      mirror_.get(), assembly_.paths,
+      mirror_.get(), &targets_, assembly_.paths,
       [this](const Leg& leg) { return locks_.TakeOne(leg); });
   if (!log_in_use_) return absl::OkStatus();
   mirror_->gate().AdoptDirty();
@@ -368,9 +396,9 @@ absl::Status Daemon::Serve() {
       upkeep_ =
           std::make_unique<Upkeep>(watchdog_, TickPeriod(), [this] { Tick(); });
       if (command_.options.probe_interval > absl::ZeroDuration()) {
-        probing_ = std::make_unique<Upkeep>(watchdog_,
-                                            command_.options.probe_interval,
-                                            [this] { probe_->ProbeAll(); });
+        probing_ =
+            std::make_unique<Upkeep>(watchdog_, command_.options.probe_interval,
+                                     [this] { probe_->ProbeAll(); });
       }
     }
     served = session.Serve(command_.options.threads, watchdog_);
@@ -411,8 +439,8 @@ absl::Status Daemon::SaveWhatIsLeft() {
 
 }  // namespace
 
-absl::Status RunDaemon(const MountCommand& command,
-                       std::function<void()> ready, bool* leg_hangs) {
+absl::Status RunDaemon(const MountCommand& command, std::function<void()> ready,
+                       bool* leg_hangs) {
   PrepareProcess();
   const std::shared_ptr<Watchdog> watchdog =
       Watchdog::Start(command.options.leg_timeout);

@@ -80,13 +80,13 @@ void LeaveTerminal() {
 
 int RunChild(const MountCommand& command, UniqueFd pipe) {
   setsid();
-  (void)!chdir("/");
   SetUpDiagnostics(false);
   bool leg_hangs = false;
   const absl::Status status = RunDaemon(
       command,
       [&] {
         LeaveTerminal();
+        (void)!chdir("/");
         Report(pipe, "+");
       },
       &leg_hangs);
@@ -150,10 +150,6 @@ int Main(int argc, char** argv) {
   }
   command->mount_point = AbsolutePath(command->mount_point);
   ClearDeadMount(command->mount_point);
-  for (std::string& leg : command->legs) leg = AbsolutePath(leg);
-  const absl::Status status = CheckMountPoint(
-      command->mount_point, command->legs, command->options.log_dir);
-  if (!status.ok()) return Fail(kExitMount, status.message());
   return command->options.foreground ? RunForeground(*command)
                                      : RunBackground(*command);
 }

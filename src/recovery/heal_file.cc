@@ -6,6 +6,7 @@
 #include <shared_mutex>
 
 #include "base/kill_point.h"
+#include "leg/content.h"
 #include "leg/copy_object.h"
 #include "leg/object.h"
 #include "recovery/healer.h"
@@ -17,9 +18,9 @@ namespace {
 constexpr int kSourceFlags = O_RDONLY | O_NOATIME | O_NONBLOCK;
 constexpr int kTargetFlags = O_RDWR | O_NONBLOCK;
 
-bool IsRegular(int fd) {
-  struct stat st;
-  return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+bool IsRegular(const LegFd& fd) {
+  const ErrnoOr<mode_t> mode = ModeOf(fd);
+  return mode.ok() && S_ISREG(*mode);
 }
 
 RegionKey ParentEntries(const std::string& path) {
@@ -84,14 +85,13 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
                                        SizeGuardOf(key.path)};
   mirror_->gate().StartRecovery(held);
   Outcome outcome = Outcome::kHealed;
-  const ErrnoOr<UniqueFd> from =
-      mirror_->primary().OpenObject(key.path, O_PATH);
+  const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(key.path, O_PATH);
   if (!from.ok()) {
     outcome = IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
     Blame(mirror_->primary(), from.error());
   } else {
     targets.ForEach([&](LegSlot slot) {
-      if (!EqualizeOn(mirror_->leg(slot), key.path, from->get())) {
+      if (!EqualizeOn(mirror_->leg(slot), key.path, *from)) {
         outcome = Outcome::kLater;
       }
     });
@@ -103,11 +103,11 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
   return outcome;
 }
 
-bool Healer::EqualizeOn(Leg& leg, const std::string& path, int from) {
-  const ErrnoOr<UniqueFd> to = leg.OpenObject(path, O_PATH);
+bool Healer::EqualizeOn(Leg& leg, const std::string& path, const LegFd& from) {
+  const ErrnoOr<LegFd> to = leg.OpenObject(path, O_PATH);
   const ErrnoOr<struct stat> truth = StatObject(from);
   const ErrnoOr<struct stat> copy =
-      to.ok() ? StatObject(to->get()) : ErrnoOr<struct stat>(to.error());
+      to.ok() ? StatObject(*to) : ErrnoOr<struct stat>(to.error());
   const bool there = truth.ok() && copy.ok() &&
                      (truth->st_mode & S_IFMT) == (copy->st_mode & S_IFMT);
   if (!there) {
@@ -115,7 +115,7 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, int from) {
     if (!copy.ok()) Blame(leg, copy.error());
     return false;
   }
-  const Errno error = CopyAttributes(from, to->get());
+  const Errno error = CopyAttributes(from, *to);
   if (!error.ok()) {
     spdlog::warn("leg \"{}\": attributes of \"{}\": {}", leg.name(), path,
                  ErrnoText(error));
@@ -168,19 +168,20 @@ uint64_t Healer::SkipHoles(const std::string& path, uint64_t index,
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
   uint64_t next = UINT64_MAX;
   const auto look = [&](const Leg& leg) {
-    const ErrnoOr<UniqueFd> fd = leg.OpenObject(path, kSourceFlags);
-    struct stat st;
-    if (!fd.ok() || fstat(fd->get(), &st) != 0) {
+    const ErrnoOr<LegFd> fd = leg.OpenObject(path, kSourceFlags);
+    const ErrnoOr<struct stat> st =
+        fd.ok() ? StatObject(*fd) : ErrnoOr<struct stat>(fd.error());
+    if (!st.ok()) {
       next = index;
       return;
     }
-    const off_t data =
-        lseek(fd->get(), static_cast<off_t>(index * region_bytes), SEEK_DATA);
-    const uint64_t size = static_cast<uint64_t>(st.st_size);
+    const ErrnoOr<off_t> data =
+        SeekContent(*fd, static_cast<off_t>(index * region_bytes), SEEK_DATA);
+    const uint64_t size = static_cast<uint64_t>(st->st_size);
     const uint64_t end = (size + region_bytes - 1) / region_bytes;
-    const uint64_t found = data >= 0        ? data / region_bytes
-                           : errno == ENXIO ? std::max(end, index)
-                                            : index;
+    const uint64_t found = data.ok()                      ? *data / region_bytes
+                           : data.error() == Errno(ENXIO) ? std::max(end, index)
+                                                          : index;
     next = std::min(next, found);
   };
   look(mirror_->primary());
@@ -224,18 +225,17 @@ Healer::Outcome Healer::HealRegion(const std::string& path, uint64_t index,
 
 Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
                                    LegSet targets) {
-  const ErrnoOr<UniqueFd> from =
-      mirror_->primary().OpenObject(path, kSourceFlags);
+  const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(path, kSourceFlags);
   if (!from.ok()) {
     return IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
   }
-  if (!IsRegular(from->get())) return Outcome::kGone;
+  if (!IsRegular(*from)) return Outcome::kGone;
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
   Outcome outcome = Outcome::kHealed;
   targets.ForEach([&](LegSlot slot) {
     Leg& leg = mirror_->leg(slot);
-    const ErrnoOr<UniqueFd> to = leg.OpenObject(path, kTargetFlags);
-    if (!to.ok() || !IsRegular(to->get())) {
+    const ErrnoOr<LegFd> to = leg.OpenObject(path, kTargetFlags);
+    if (!to.ok() || !IsRegular(*to)) {
       if (to.ok() || IsGone(to.error())) NameIsMissing(path, slot);
       if (!to.ok()) Blame(leg, to.error());
       outcome = Outcome::kLater;
@@ -244,7 +244,7 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
     KillPoint("recovery-copy");
     CopyCount count;
     const Errno error =
-        CopyContent(from->get(), to->get(), index * region_bytes,
+        CopyContent(*from, *to, index * region_bytes,
                     (index + 1) * region_bytes, buffers_, &count);
     progress_->compared_bytes += count.compared_bytes;
     progress_->copied_bytes += count.copied_bytes;

@@ -230,8 +230,8 @@ TEST_F(FiberTest, TheListenerIsToldOnceEachTime) {
 
 TEST_F(FiberTest, ABusyTargetGetsMoreTime) {
   std::atomic<uint64_t> done{0};
-  const auto busy = std::make_shared<CallTarget>(
-      "busy leg", [&] { return done.load(); });
+  const auto busy = std::make_shared<CallTarget>("busy leg");
+  busy->SetProgress([&] { return done.load(); });
   std::atomic<bool> over{false};
   std::thread work([&] {
     while (!over) {
