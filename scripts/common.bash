@@ -7,7 +7,7 @@ BUILD_PACKAGES=(
   g++ meson ninja-build pkg-config
   libfuse3-dev fuse3 librocksdb-dev libabsl-dev
   nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev
-  libxxhash-dev liburing-dev uuid-dev
+  libboost-context-dev libxxhash-dev liburing-dev uuid-dev
 )
 TEST_PACKAGES=(
   libgtest-dev libgmock-dev scdoc ccache

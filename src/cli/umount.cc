@@ -36,21 +36,60 @@ struct UmountArgs {
   bool json = false;
 };
 
-UniqueFd OpenProcess(pid_t pid) {
-  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+// How long a process may take to go once its daemon has ended in order.
+constexpr absl::Duration kLingerMax = absl::Seconds(2);
+constexpr int kLookMs = 100;
+
+// 0 when there is none.
+ino_t FileNumber(const std::string& path) {
+  struct stat st;
+  return lstat(path.c_str(), &st) == 0 ? st.st_ino : 0;
 }
 
-// False when the process lives on at `deadline`.
-bool WaitForEnd(const UniqueFd& process, absl::Time deadline) {
-  for (;;) {
-    const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
-    pollfd wait = {process.get(), POLLIN, 0};
-    const int ready = poll(
-        &wait, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 0, 60'000)));
-    if (ready > 0) return true;
-    if (absl::Now() >= deadline) return false;
+// The daemon of a mirror that is being unmounted.
+class EndingDaemon {
+ public:
+  explicit EndingDaemon(const MountedMirror& mirror)
+      : socket_(mirror.socket),
+        socket_file_(FileNumber(mirror.socket)),
+        // Now, so that its number cannot be another process's yet.
+        process_(
+            static_cast<int>(syscall(SYS_pidfd_open, mirror.status.pid, 0))),
+        error_(process_.valid() ? kOk : Errno::Last()) {}
+
+  // Why its end cannot be waited for.
+  Errno error() const { return error_ == Errno(ESRCH) ? kOk : error_; }
+
+  // An orderly end takes the control socket along, last of all; see
+  // ControlServer::Stop.
+  bool ended_in_order() const {
+    return socket_file_ == 0 || FileNumber(socket_) != socket_file_;
   }
-}
+
+  enum class Wait { kGone, kLingers, kWorks };
+  // kLingers: it ended in order, but its process cannot go: a leg does not
+  // answer one of its threads. kWorks: it was still at work at `deadline`.
+  Wait WaitForEnd(absl::Time deadline) const {
+    absl::Time ended = absl::InfiniteFuture();
+    while (process_.valid()) {
+      pollfd wait = {process_.get(), POLLIN, 0};
+      if (poll(&wait, 1, kLookMs) > 0) break;
+      const absl::Time now = absl::Now();
+      if (socket_file_ != 0 && ended_in_order()) ended = std::min(ended, now);
+      if (now - ended >= kLingerMax) return Wait::kLingers;
+      if (now >= deadline && ended == absl::InfiniteFuture()) {
+        return Wait::kWorks;
+      }
+    }
+    return Wait::kGone;
+  }
+
+ private:
+  const std::string socket_;
+  const ino_t socket_file_;
+  const UniqueFd process_;
+  const Errno error_;
+};
 
 absl::Status Unmount(const std::string& mount_point) {
   if (umount2(mount_point.c_str(), UMOUNT_NOFOLLOW) == 0) {
@@ -113,36 +152,33 @@ int Fail(absl::string_view message) {
   return kExitUsage;
 }
 
-// 0 when there is none.
-ino_t FileNumber(const std::string& path) {
-  struct stat st;
-  return lstat(path.c_str(), &st) == 0 ? st.st_ino : 0;
-}
-
 int UmountLiving(const UmountArgs& args, const MountedMirror& mirror,
                  absl::Time deadline) {
   const std::string& mount_point = mirror.status.mountpoint;
-  const ino_t socket_file = FileNumber(mirror.socket);
-  // Before the end, so that its number cannot be another process's yet.
-  const UniqueFd process = OpenProcess(mirror.status.pid);
-  if (!process.valid() && Errno::Last() != Errno(ESRCH)) {
+  const EndingDaemon daemon(mirror);
+  if (!daemon.error().ok()) {
     return Fail(absl::StrCat("process ", mirror.status.pid, ": ",
-                             ErrnoText(Errno::Last())));
+                             ErrnoText(daemon.error())));
   }
   const absl::Status unmounted = UnmountIfMounted(mount_point);
   if (!unmounted.ok()) return Fail(unmounted.message());
-  if (process.valid() && !WaitForEnd(process, deadline)) {
-    return Fail(absl::StrCat("unmounted ", mount_point, " but its daemon (pid ",
-                             mirror.status.pid, ") still works after ",
-                             args.timeout));
+  switch (daemon.WaitForEnd(deadline)) {
+    case EndingDaemon::Wait::kWorks:
+      return Fail(absl::StrCat("unmounted ", mount_point,
+                               " but its daemon (pid ", mirror.status.pid,
+                               ") still works after ", args.timeout));
+    case EndingDaemon::Wait::kLingers:
+      return Done(args, mount_point,
+                  "ended in order, but a leg does not let its process go");
+    case EndingDaemon::Wait::kGone:
+      break;
   }
-  // An orderly end takes the control socket along; see ControlServer::Stop.
-  if (socket_file != 0 && FileNumber(mirror.socket) == socket_file) {
-    return Fail(absl::StrCat(
-        "unmounted ", mount_point, " but its daemon (pid ", mirror.status.pid,
-        ") did not end in order; the next mount recovers"));
+  if (daemon.ended_in_order()) {
+    return Done(args, mount_point, "ended in order");
   }
-  return Done(args, mount_point, "ended in order");
+  return Fail(absl::StrCat("unmounted ", mount_point, " but its daemon (pid ",
+                           mirror.status.pid,
+                           ") did not end in order; the next mount recovers"));
 }
 
 // A mount in the table whose daemon cannot be asked, mostly because it was

@@ -8,12 +8,12 @@
 
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
+#include "base/thread.h"
 #include "control/socket_address.h"
 
 namespace mirrorfs {
@@ -87,21 +87,6 @@ UniqueFd NewSocket() {
       socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
-// Threads inherit the mask of the thread that starts them. None of ours may
-// take a signal meant for the session's loop.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_;
-};
-
 bool SomeoneAnswers(const SocketAddress& address) {
   const UniqueFd probe = NewSocket();
   if (!probe.valid()) return true;
@@ -123,24 +108,32 @@ nlohmann::json ErrorAnswer(absl::string_view one_line) {
 }
 
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
-    const std::string& path, Handler handler, ControlLimits limits) {
+    const std::string& path, Handler handler, ControlLimits limits,
+    Watchdog* watchdog) {
   std::unique_ptr<ControlServer> server(
-      new ControlServer(path, std::move(handler), limits));
+      new ControlServer(path, std::move(handler), limits, watchdog));
   absl::Status status = server->Listen();
   if (!status.ok()) return status;
-  const SignalsBlocked signals_blocked;
-  server->accept_thread_ = std::thread([&s = *server] { s.AcceptLoop(); });
+  server->accept_thread_ =
+      StartThread("control", [&s = *server] { s.AcceptLoop(); });
   return server;
 }
 
 ControlServer::ControlServer(std::string path, Handler handler,
-                             ControlLimits limits)
-    : path_(std::move(path)), handler_(std::move(handler)), limits_(limits) {}
+                             ControlLimits limits, Watchdog* watchdog)
+    : path_(std::move(path)),
+      handler_(std::move(handler)),
+      limits_(limits),
+      watchdog_(watchdog) {}
 
 ControlServer::~ControlServer() { Stop(); }
 
 void ControlServer::Stop() {
   RemoveOwnFile();
+  EndConnections();
+}
+
+void ControlServer::EndConnections() {
   if (!accept_thread_.joinable()) return;
   const uint64_t one = 1;
   // Cannot fail: the counter is far from full.
@@ -218,7 +211,6 @@ void ControlServer::AcceptLoop() {
     }
   }
   listener_.Reset();
-  for (Connection& connection : connections_) connection.thread.join();
   connections_.clear();
 }
 
@@ -231,7 +223,7 @@ void ControlServer::Welcome(UniqueFd fd) {
   Connection& connection = connections_.emplace_back();
   connection.fd = std::move(fd);
   try {
-    connection.thread = std::thread([this, &connection] {
+    connection.fiber = Fiber(watchdog_, "control", [this, &connection] {
       Serve(connection.fd.get());
       // The client need not wait for the join to see the end.
       shutdown(connection.fd.get(), SHUT_RDWR);
@@ -245,7 +237,7 @@ void ControlServer::Welcome(UniqueFd fd) {
 void ControlServer::JoinFinished() {
   connections_.remove_if([](Connection& connection) {
     if (!connection.done) return false;
-    connection.thread.join();
+    connection.fiber.Join();
     return true;
   });
 }

@@ -4,7 +4,7 @@
 // spoken on it. One JSON line in, one JSON line out; or more lines out, when
 // something is followed.
 //
-// Each connection has a thread of its own, so that a client that is slow,
+// Each connection has a fiber of its own, so that a client that is slow,
 // stuck or half gone costs nobody an answer, and each has deadlines, so that
 // it goes away in the end.
 #pragma once
@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/fd.h"
+#include "base/fiber.h"
 #include "control/control_stream.h"
 #include "nlohmann/json.hpp"
 
@@ -62,27 +63,31 @@ class ControlServer {
   // Listens at `path` (mode 0600; its directory is made if need be) and
   // answers from then on. The file that a killed daemon left is replaced;
   // AlreadyExists when a living one answers there. Starts threads: call it
-  // after any fork.
+  // after any fork. With a watchdog, the handler is called on fibers.
   static absl::StatusOr<std::unique_ptr<ControlServer>> Start(
-      const std::string& path, Handler handler, ControlLimits limits = {});
+      const std::string& path, Handler handler, ControlLimits limits = {},
+      Watchdog* watchdog = nullptr);
 
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
   ~ControlServer();
 
-  // Removes the socket's file, ends all connections, waits for the threads.
-  // Stop it last: clients take a file that is still there after the daemon's
-  // end as the sign of a crash. May be called twice, from one thread.
+  // Ends all connections; the handler is not called any more after it.
+  void EndConnections();
+  // And removes the socket's file. Do that last: clients take a file that is
+  // gone for an orderly end, and one that is still there after the daemon's end
+  // as the sign of a crash. Both may be called again, from one thread.
   void Stop();
 
  private:
   struct Connection {
     UniqueFd fd;
-    std::thread thread;
     std::atomic<bool> done{false};
+    Fiber fiber;
   };
 
-  ControlServer(std::string path, Handler handler, ControlLimits limits);
+  ControlServer(std::string path, Handler handler, ControlLimits limits,
+                Watchdog* watchdog);
 
   absl::Status Listen();
   absl::Status Bind();
@@ -98,6 +103,7 @@ class ControlServer {
   const std::string path_;
   const Handler handler_;
   const ControlLimits limits_;
+  Watchdog* const watchdog_;
   UniqueFd stop_event_;
   UniqueFd listener_;
   // Which file is ours, since another daemon may have replaced it.

@@ -50,7 +50,8 @@ FileSystem::FileSystem(Mirror* mirror, FileSystemOptions options,
     : mirror_(mirror),
       options_(options),
       ready_(std::move(ready)),
-      nodes_(mirror->primary().root_ino(), kLegsMax) {}
+      nodes_(mirror->primary().root_ino(), kLegsMax),
+      buffers_(kMaxRequestBytes) {}
 
 const fuse_lowlevel_ops& FileSystem::Operations() {
   static const fuse_lowlevel_ops operations = MakeOperations();

@@ -10,7 +10,6 @@
 
 #include <atomic>
 #include <functional>
-#include <shared_mutex>
 #include <string>
 
 #include "absl/time/time.h"
@@ -43,6 +42,7 @@ class FileSystem {
 
   Mirror& mirror() { return *mirror_; }
   InodeTable& nodes() { return nodes_; }
+  CallBufferPool& buffers() { return buffers_; }
   const FileSystemOptions& options() const { return options_; }
   const Clock& clock() const { return clock_; }
   InitFlags& init_flags() { return init_flags_; }
@@ -80,6 +80,7 @@ class FileSystem {
   const std::function<void()> ready_;
   SystemClock clock_;
   InodeTable nodes_;
+  CallBufferPool buffers_;
   std::atomic<uint64_t> identity_epoch_{0};
   InitFlags init_flags_;
   std::atomic<bool> takes_set_id_{false};

@@ -144,24 +144,17 @@ void Release(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
 void Read(fuse_req_t request, fuse_ino_t id, size_t size, off_t offset,
           fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  // Reused from request to request by this thread: a fresh one would be
-  // zeroed and faulted in each time.
-  thread_local std::unique_ptr<char[]> buffer;
-  thread_local size_t capacity = 0;
-  if (capacity < size) {
-    buffer.reset(new char[size]);
-    capacity = size;
-  }
+  CallBuffer buffer = fs.buffers().Take(size);
   ErrnoOr<size_t> got = size_t{0};
   {
     const SharedNames names = HoldNames(fs);
     const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
     if (!object.ok()) return Answer(request, object.error());
-    got = fs.mirror().Read(*object, *HandleOf(info).file, offset, buffer.get(),
-                           size);
+    got = fs.mirror().Read(*object, *HandleOf(info).file, offset, buffer, size);
   }
   if (!got.ok()) return Answer(request, got.error());
-  fuse_reply_buf(request, buffer.get(), *got);
+  fuse_reply_buf(request, buffer.data(), *got);
+  fs.buffers().Give(std::move(buffer));
 }
 
 void Write(fuse_req_t request, fuse_ino_t id, const char* data, size_t size,
@@ -175,12 +168,11 @@ void Write(fuse_req_t request, fuse_ino_t id, const char* data, size_t size,
   {
     const SharedNames names = HoldNames(fs);
     const std::shared_lock stripe(fs.nodes().Stripe(id));
-    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
     if (!object.ok()) return Answer(request, object.error());
     // What comes from the page cache is nobody's write: the bits may have been
     // set since.
-    const WithoutSetIdPrivilege without(
-        !info->writepage && TakesSetId(request, *object), GroupOf(request));
+    if (!info->writepage) object->writer = WriterOf(request, *object);
     taken = fs.mirror().Write(*object, *HandleOf(info).file, offset,
                               absl::string_view(data, size), data_sync);
   }
@@ -204,10 +196,9 @@ void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
   FileSystem& fs = FsOf(request);
   const SharedNames names = HoldNames(fs);
   const std::shared_lock stripe(fs.nodes().Stripe(id));
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  const WithoutSetIdPrivilege without(TakesSetId(request, *object),
-                                      GroupOf(request));
+  object->writer = WriterOf(request, *object);
   Answer(request, fs.mirror().Fallocate(*object, *HandleOf(info).file, mode,
                                         offset, length));
 }
@@ -231,10 +222,9 @@ void CopyFileRange(fuse_req_t request, fuse_ino_t from_id, off_t from_offset,
   const SharedNames names = HoldNames(fs);
   const std::shared_lock stripe(fs.nodes().Stripe(to_id));
   const ErrnoOr<ObjectRef> from = ObjectOf(fs, from_id);
-  const ErrnoOr<ObjectRef> to = ObjectOf(fs, to_id);
+  ErrnoOr<ObjectRef> to = ObjectOf(fs, to_id);
   if (!from.ok() || !to.ok()) return Answer(request, Errno(ESTALE));
-  const WithoutSetIdPrivilege without(TakesSetId(request, *to),
-                                      GroupOf(request));
+  to->writer = WriterOf(request, *to);
   const ErrnoOr<size_t> copied =
       fs.mirror().CopyRange(*from, *HandleOf(from_info).file, from_offset, *to,
                             *HandleOf(to_info).file, to_offset, length);

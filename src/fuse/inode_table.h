@@ -20,12 +20,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <shared_mutex>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/string_view.h"
+#include "base/handover_lock.h"
 #include "mirror/open_file.h"
 
 namespace mirrorfs {
@@ -87,7 +87,7 @@ class InodeTable {
 
   // Held shared by whoever uses the node's path for a change of its content,
   // exclusively by who changes what it is called.
-  std::shared_mutex& Stripe(NodeId id) { return stripes_[id % kStripes]; }
+  HandoverSharedMutex& Stripe(NodeId id) { return stripes_[id % kStripes]; }
 
   size_t size() const;
 
@@ -143,7 +143,7 @@ class InodeTable {
   absl::flat_hash_set<Node*> open_;
   NodeId next_id_ = kRootNode + 1;
   uint64_t rekeyings_ = 0;
-  std::array<std::shared_mutex, kStripes> stripes_;
+  std::array<HandoverSharedMutex, kStripes> stripes_;
 };
 
 }  // namespace mirrorfs

@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "fuse/request.h"
 
@@ -186,11 +187,11 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
                  unsigned flags) {
   InodeTable& nodes = fs.nodes();
   // In one order, each once, so that two renames cannot wait for each other.
-  std::shared_mutex* first = &nodes.Stripe(from.id);
-  std::shared_mutex* second = &nodes.Stripe(to.id);
+  HandoverSharedMutex* first = &nodes.Stripe(from.id);
+  HandoverSharedMutex* second = &nodes.Stripe(to.id);
   if (second < first) std::swap(first, second);
   const std::unique_lock first_stripe(*first);
-  std::unique_lock<std::shared_mutex> second_stripe;
+  std::unique_lock<HandoverSharedMutex> second_stripe;
   if (second != first) second_stripe = std::unique_lock(*second);
 
   const bool exchange = flags & RENAME_EXCHANGE;

@@ -31,8 +31,6 @@ inline Caller CallerOf(fuse_req_t request) {
           FsOf(request).clock().RealtimeNs()};
 }
 
-inline gid_t GroupOf(fuse_req_t request) { return fuse_req_ctx(request)->gid; }
-
 // Paths keep their meaning while it lives. Every request that is about
 // something in the mirror begins with it, so it counts them, too.
 using SharedNames = std::shared_lock<NamesLock>;
@@ -99,19 +97,21 @@ inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
 
 // True when it cannot be seen cheaply.
 inline bool MayHaveSetId(Mirror& mirror, const ObjectRef& object) {
-  const int fd =
-      object.open == nullptr ? -1 : object.open->read_fd(mirror.primary_slot());
-  const ErrnoOr<mode_t> mode = ModeOf(fd);
+  if (object.open == nullptr) return true;
+  const ErrnoOr<mode_t> mode =
+      ModeOf(object.open->read_fd(mirror.primary_slot()));
   return !mode.ok() || HasSetId(*mode);
 }
 
 // Whether a change of the object's content by this request takes its set-id
 // bits. The kernel says in the request whether the caller lacks CAP_FSETID, but
 // libfuse does not pass that on; everybody but root is taken to lack it.
-inline bool TakesSetId(fuse_req_t request, const ObjectRef& object) {
+inline ContentWriter WriterOf(fuse_req_t request, const ObjectRef& object) {
   FileSystem& fs = FsOf(request);
-  return fs.takes_set_id() && fuse_req_ctx(request)->uid != 0 &&
-         MayHaveSetId(fs.mirror(), object);
+  const fuse_ctx* caller = fuse_req_ctx(request);
+  return {fs.takes_set_id() && caller->uid != 0 &&
+              MayHaveSetId(fs.mirror(), object),
+          caller->gid};
 }
 
 // What an open file's handle leads to. The node itself is what counts.

@@ -51,11 +51,11 @@ ActingAs::~ActingAs() {
   umask(0);
 }
 
-WithoutSetIdPrivilege::WithoutSetIdPrivilege(bool wanted, gid_t group)
-    : wanted_(wanted) {
+WithoutSetIdPrivilege::WithoutSetIdPrivilege(const ContentWriter& writer)
+    : wanted_(writer.takes_set_id) {
   if (!wanted_) return;
   // Where the group may not execute the file, its members keep the bit.
-  syscall(SYS_setfsgid, group);
+  syscall(SYS_setfsgid, writer.group);
   RaiseCapabilities(1u << CAP_FSETID);
 }
 

@@ -32,13 +32,20 @@ class ActingAs {
   const Caller caller_;
 };
 
+// On whose behalf the content of a file is changed.
+struct ContentWriter {
+  // What an ordinary user's change takes from the file is taken.
+  bool takes_set_id = false;
+  gid_t group = 0;  // his
+};
+
 // While it lives, if it is wanted, what this thread writes, truncates or
 // allocates loses its set-id bits by the leg's own rules, as it does when an
 // ordinary user of that group changes it: CAP_FSETID is lowered. Six system
 // calls, so it is not for files without such bits.
 class WithoutSetIdPrivilege {
  public:
-  WithoutSetIdPrivilege(bool wanted, gid_t group);
+  explicit WithoutSetIdPrivilege(const ContentWriter& writer);
   ~WithoutSetIdPrivilege();
   WithoutSetIdPrivilege(const WithoutSetIdPrivilege&) = delete;
   WithoutSetIdPrivilege& operator=(const WithoutSetIdPrivilege&) = delete;

@@ -10,15 +10,17 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
+#include "leg/content.h"
 #include "leg/object.h"
 
 namespace mirrorfs {
 namespace {
 
-constexpr uint64_t kPieceBytes = 1 << 20;
 constexpr uint64_t kBlockBytes = 64 << 10;
 
-Errno CopyXattrs(int from, int to) {
+// These know a descriptor by number, or as one of a leg.
+template <typename Fd>
+Errno CopyXattrs(const Fd& from, const Fd& to) {
   const ErrnoOr<std::vector<std::string>> wanted = ListXattrs(from);
   if (!wanted.ok()) return wanted.error();
   const ErrnoOr<std::vector<std::string>> present = ListXattrs(to);
@@ -50,26 +52,20 @@ Errno SetSize(int fd, off_t size) {
   return FromSyscall(truncate(path.c_str(), size));
 }
 
-ErrnoOr<size_t> ReadUpTo(int fd, char* buffer, size_t size, uint64_t offset) {
-  size_t got = 0;
-  while (got < size) {
-    const ssize_t now =
-        pread(fd, buffer + got, size - got, static_cast<off_t>(offset + got));
-    if (now < 0 && errno == EINTR) continue;
-    if (now < 0) return Errno::Last();
-    if (now == 0) break;
-    got += static_cast<size_t>(now);
-  }
-  return got;
+Errno SetSize(const LegFd& fd, off_t size) {
+  return fd.Call([size](int fd) { return SetSize(fd, size); });
 }
 
-Errno WriteFully(int fd, const char* data, size_t size, uint64_t offset) {
+// `size` bytes of the buffer, from `at` in it on.
+Errno WriteFully(const LegFd& fd, const CallBuffer& buffer, size_t at,
+                 size_t size, uint64_t offset) {
   for (size_t done = 0; done < size;) {
-    const ssize_t now =
-        pwrite(fd, data + done, size - done, static_cast<off_t>(offset + done));
-    if (now < 0 && errno == EINTR) continue;
-    if (now < 0) return Errno::Last();
-    done += static_cast<size_t>(now);
+    const ErrnoOr<size_t> written = WriteContent(
+        fd, absl::string_view(buffer.data() + at + done, size - done),
+        offset + done, ContentWriter(), buffer.shared());
+    if (!written.ok()) return written.error();
+    if (*written == 0) return Errno(ENOSPC);
+    done += *written;
   }
   return kOk;
 }
@@ -79,36 +75,34 @@ bool IsZero(const char* data, size_t size) {
 }
 
 // Writes the blocks of `wanted` that are not in `present`.
-Errno WriteDifferences(int to, uint64_t offset, const char* wanted, size_t size,
-                       const char* present, size_t present_size,
+Errno WriteDifferences(const LegFd& to, uint64_t offset,
+                       const CallBuffer& wanted, size_t size,
+                       const CallBuffer& present, size_t present_size,
                        CopyCount* count) {
   for (size_t at = 0; at < size; at += kBlockBytes) {
     const size_t block = std::min<size_t>(kBlockBytes, size - at);
     if (at + block <= present_size &&
-        memcmp(wanted + at, present + at, block) == 0) {
+        memcmp(wanted.data() + at, present.data() + at, block) == 0) {
       continue;
     }
-    const Errno error = WriteFully(to, wanted + at, block, offset + at);
+    const Errno error = WriteFully(to, wanted, at, block, offset + at);
     if (!error.ok()) return error;
     count->copied_bytes += block;
   }
   return kOk;
 }
 
-Errno CopyData(int from, int to, uint64_t begin, uint64_t end,
-               std::string buffers[2], CopyCount* count) {
+Errno CopyData(const LegFd& from, const LegFd& to, uint64_t begin, uint64_t end,
+               CallBuffer buffers[2], CopyCount* count) {
   for (uint64_t at = begin; at < end;) {
-    const size_t size = std::min(kPieceBytes, end - at);
-    for (int i : {0, 1}) {
-      if (buffers[i].size() < size) buffers[i].resize(size);
-    }
-    const ErrnoOr<size_t> wanted = ReadUpTo(from, buffers[0].data(), size, at);
+    const size_t size = std::min(kCopyBufferBytes, end - at);
+    const ErrnoOr<size_t> wanted = ReadContent(from, buffers[0], size, at);
     if (!wanted.ok()) return wanted.error();
-    const ErrnoOr<size_t> present = ReadUpTo(to, buffers[1].data(), size, at);
+    const ErrnoOr<size_t> present = ReadContent(to, buffers[1], size, at);
     if (!present.ok()) return present.error();
     count->compared_bytes += *wanted;
-    const Errno error = WriteDifferences(to, at, buffers[0].data(), *wanted,
-                                         buffers[1].data(), *present, count);
+    const Errno error = WriteDifferences(to, at, buffers[0], *wanted,
+                                         buffers[1], *present, count);
     if (!error.ok()) return error;
     if (*wanted < size) break;  // the end of the source
     at += size;
@@ -118,27 +112,25 @@ Errno CopyData(int from, int to, uint64_t begin, uint64_t end,
 
 // A hole of the source: nothing but zeros, and no blocks where the target's
 // file system can give them back.
-Errno MakeHole(int to, uint64_t begin, uint64_t end, std::string buffers[2],
-               CopyCount* count) {
-  struct stat st;
-  if (fstat(to, &st) != 0) return Errno::Last();
-  end = std::min<uint64_t>(end, st.st_size);
+Errno MakeHole(const LegFd& to, uint64_t begin, uint64_t end,
+               CallBuffer buffers[2], CopyCount* count) {
+  const ErrnoOr<struct stat> st = StatObject(to);
+  if (!st.ok()) return st.error();
+  end = std::min<uint64_t>(end, st->st_size);
   if (begin >= end) return kOk;
-  const off_t data = lseek(to, static_cast<off_t>(begin), SEEK_DATA);
-  if (data < 0 || static_cast<uint64_t>(data) >= end) return kOk;
-  if (fallocate(to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                static_cast<off_t>(begin),
-                static_cast<off_t>(end - begin)) == 0) {
-    return kOk;
-  }
+  const ErrnoOr<off_t> data =
+      SeekContent(to, static_cast<off_t>(begin), SEEK_DATA);
+  if (!data.ok() || static_cast<uint64_t>(*data) >= end) return kOk;
+  const Errno punched = AllocateContent(
+      to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, end - begin);
+  if (punched.ok() || punched == Errno(ETIMEDOUT)) return punched;
   for (uint64_t at = begin; at < end;) {
-    const size_t size = std::min(kPieceBytes, end - at);
-    if (buffers[1].size() < size) buffers[1].resize(size);
-    const ErrnoOr<size_t> got = ReadUpTo(to, buffers[1].data(), size, at);
+    const size_t size = std::min(kCopyBufferBytes, end - at);
+    const ErrnoOr<size_t> got = ReadContent(to, buffers[1], size, at);
     if (!got.ok()) return got.error();
     if (!IsZero(buffers[1].data(), *got)) {
-      std::fill_n(buffers[1].begin(), *got, '\0');
-      const Errno error = WriteFully(to, buffers[1].data(), *got, at);
+      std::fill_n(buffers[1].data(), *got, '\0');
+      const Errno error = WriteFully(to, buffers[1], 0, *got, at);
       if (!error.ok()) return error;
       count->copied_bytes += *got;
     }
@@ -147,9 +139,8 @@ Errno MakeHole(int to, uint64_t begin, uint64_t end, std::string buffers[2],
   return kOk;
 }
 
-}  // namespace
-
-Errno CopyAttributes(int from, int to) {
+template <typename Fd>
+Errno CopyAllAttributes(const Fd& from, const Fd& to) {
   const ErrnoOr<struct stat> truth = StatObject(from);
   if (!truth.ok()) return truth.error();
   ErrnoOr<struct stat> copy = StatObject(to);
@@ -176,26 +167,46 @@ Errno CopyAttributes(int from, int to) {
   return SetTimes(to, times);
 }
 
-Errno CopyContent(int from, int to, uint64_t begin, uint64_t end,
-                  std::string buffers[2], CopyCount* count) {
-  struct stat st;
-  if (fstat(from, &st) != 0) return Errno::Last();
-  end = std::min<uint64_t>(end, st.st_size);
+Errno CopyRange(const LegFd& from, const LegFd& to, uint64_t begin,
+                uint64_t end, CallBuffer buffers[2], CopyCount* count) {
+  const ErrnoOr<struct stat> st = StatObject(from);
+  if (!st.ok()) return st.error();
+  end = std::min<uint64_t>(end, st->st_size);
   while (begin < end) {
-    const off_t found = lseek(from, static_cast<off_t>(begin), SEEK_DATA);
-    if (found < 0 && errno != ENXIO) {
+    const ErrnoOr<off_t> found =
+        SeekContent(from, static_cast<off_t>(begin), SEEK_DATA);
+    if (!found.ok() && found.error() != Errno(ENXIO)) {
       return CopyData(from, to, begin, end, buffers, count);
     }
-    const uint64_t data = found < 0 ? end : std::min<uint64_t>(end, found);
+    const uint64_t data = found.ok() ? std::min<uint64_t>(end, *found) : end;
     Errno error = MakeHole(to, begin, data, buffers, count);
     if (!error.ok() || data == end) return error;
-    const off_t hole = lseek(from, static_cast<off_t>(data), SEEK_HOLE);
-    const uint64_t data_end = hole < 0 ? end : std::min<uint64_t>(end, hole);
+    const ErrnoOr<off_t> hole =
+        SeekContent(from, static_cast<off_t>(data), SEEK_HOLE);
+    const uint64_t data_end = hole.ok() ? std::min<uint64_t>(end, *hole) : end;
     error = CopyData(from, to, data, data_end, buffers, count);
     if (!error.ok()) return error;
     begin = data_end;
   }
   return kOk;
+}
+
+}  // namespace
+
+Errno CopyAttributes(int from, int to) { return CopyAllAttributes(from, to); }
+
+Errno CopyAttributes(const LegFd& from, const LegFd& to) {
+  return CopyAllAttributes(from, to);
+}
+
+Errno CopyContent(const LegFd& from, const LegFd& to, uint64_t begin,
+                  uint64_t end, CallBuffer buffers[2], CopyCount* count) {
+  const Errno error = CopyRange(from, to, begin, end, buffers, count);
+  // A write that was left behind may still take from them.
+  if (error == Errno(ETIMEDOUT)) {
+    for (int i : {0, 1}) buffers[i].Renew();
+  }
+  return error;
 }
 
 }  // namespace mirrorfs

@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "base/errno.h"
 #include "base/fd.h"
+#include "leg/leg.h"
 #include "region/region_range.h"
 
 namespace mirrorfs {
@@ -224,6 +225,15 @@ absl::Status WriteLabelDurable(int root_fd, const Label& label) {
   if (!error.ok()) return ToStatus(error, "label");
   // The directory may have been made just now.
   return ToStatus(FromSyscall(fsync(root_fd)), "leg");
+}
+
+absl::StatusOr<Label> ReadLabel(const Leg& leg) {
+  return leg.CallRoot([](int root) { return ReadLabel(root); });
+}
+
+absl::Status WriteLabelDurable(const Leg& leg, const Label& label) {
+  return leg.CallRoot(
+      [label](int root) { return WriteLabelDurable(root, label); });
 }
 
 LabelOrder CompareLabels(const Label& a, const Label& b) {

@@ -27,6 +27,8 @@
 
 namespace mirrorfs {
 
+class Leg;
+
 inline constexpr char kPrivateDir[] = ".mirrorfs";
 inline constexpr int kLabelFormat = 1;
 inline constexpr size_t kHistoryMax = 256;
@@ -89,6 +91,10 @@ absl::StatusOr<Label> ReadLabel(int root_fd);
 
 // Replaces it; returns after it is durable. Makes .mirrorfs (0700) if needed.
 absl::Status WriteLabelDurable(int root_fd, const Label& label);
+
+// The same, as calls to the leg.
+absl::StatusOr<Label> ReadLabel(const Leg& leg);
+absl::Status WriteLabelDurable(const Leg& leg, const Label& label);
 
 enum class LabelOrder { kSame, kOlder, kNewer, kConflict };
 

@@ -5,10 +5,12 @@
 #include <limits.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -43,6 +45,24 @@ ErrnoOr<UniqueFd> ResolveOnce(int dir_fd, const std::string& path, int flags,
   }
 }
 
+// Counts what the block device beneath a file system has got done; null when
+// it is on none.
+std::function<uint64_t()> WorkCounter(dev_t dev) {
+  const std::string path =
+      absl::StrCat("/sys/dev/block/", major(dev), ":", minor(dev), "/stat");
+  if (access(path.c_str(), R_OK) != 0) return nullptr;
+  return [path] {
+    std::ifstream stat(path);
+    uint64_t count = 0;
+    // Reads and writes that have completed are the first and the fifth.
+    uint64_t field = 0;
+    for (int i = 0; i < 5 && stat >> field; ++i) {
+      if (i == 0 || i == 4) count += field;
+    }
+    return count;
+  };
+}
+
 template <typename Call>
 Errno RetryEintr(Call call) {
   for (;;) {
@@ -70,16 +90,31 @@ ErrnoOr<UniqueFd> OpenBeneath(int dir_fd, absl::string_view path, int flags,
                      mode);
 }
 
-absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(
+    const std::string& path, std::shared_ptr<CallTarget> target) {
+  if (target == nullptr) target = std::make_shared<CallTarget>(path);
+  struct Opened {
+    DirRef root;
+    struct stat st;
+  };
+  const ErrnoOr<Opened> opened = MakeCall(*target, [path]() -> ErrnoOr<Opened> {
+    Opened result;
+    result.root = std::make_shared<const UniqueFd>(
+        open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!result.root->valid()) return Errno::Last();
+    if (fstat(result.root->get(), &result.st) != 0) return Errno::Last();
+    return result;
+  });
+  if (!opened.ok()) {
+    return ToStatus(opened.error(), absl::StrCat("leg ", path));
+  }
+  target->SetProgress(WorkCounter(opened->st.st_dev));
   std::unique_ptr<Leg> leg(new Leg);
   leg->path_ = path;
-  leg->root_ = UniqueFd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  struct stat st;
-  if (!leg->root_.valid() || fstat(leg->root_.get(), &st) != 0) {
-    return ToStatus(Errno::Last(), absl::StrCat("leg ", path));
-  }
-  leg->dev_ = st.st_dev;
-  leg->root_ino_ = st.st_ino;
+  leg->target_ = std::move(target);
+  leg->root_ = opened->root;
+  leg->dev_ = opened->st.st_dev;
+  leg->root_ino_ = opened->st.st_ino;
   leg->dirs_ = std::make_unique<DirCache>(kDirsCachedMax);
   return leg;
 }
@@ -91,8 +126,10 @@ void Leg::Identify(LegSlot slot, std::string name, std::string uuid) {
 }
 
 bool Leg::HasAcls() const {
-  return fgetxattr(root_.get(), "system.posix_acl_access", nullptr, 0) >= 0 ||
-         errno == ENODATA;
+  const Errno error = CallRoot([](int root) {
+    return FromSyscall(fgetxattr(root, "system.posix_acl_access", nullptr, 0));
+  });
+  return error.ok() || error == Errno(ENODATA);
 }
 
 void Leg::NamesReplaced() {
@@ -117,32 +154,25 @@ void Leg::RemoveTemporaries() const {
 ErrnoOr<DirRef> Leg::Dir(absl::string_view path) const {
   if (DirRef cached = dirs_->Find(path)) return cached;
   const uint64_t generation = dirs_->generation();
-  ErrnoOr<UniqueFd> opened = OpenObject(path, O_PATH | O_DIRECTORY);
+  ErrnoOr<UniqueFd> opened = OpenOwned(path, O_PATH | O_DIRECTORY);
   if (!opened.ok()) return opened.error();
   DirRef dir = std::make_shared<const UniqueFd>(std::move(*opened));
   dirs_->Insert(path, dir, generation);
   return dir;
 }
 
-ErrnoOr<UniqueFd> Leg::OpenObject(absl::string_view path, int flags) const {
-  return OpenBeneath(root_.get(), path, flags | O_NOFOLLOW);
+ErrnoOr<UniqueFd> Leg::OpenOwned(absl::string_view path, int flags,
+                                 mode_t mode) const {
+  return CallRoot([path = std::string(path), flags, mode](int root) {
+    return OpenBeneath(root, path, flags | O_NOFOLLOW, mode);
+  });
 }
 
-ErrnoOr<struct stat> Leg::Stat(absl::string_view path) const {
-  struct stat st;
-  if (path.empty()) {
-    if (fstat(root_.get(), &st) != 0) return Errno::Last();
-    return st;
-  }
-  const ErrnoOr<DirRef> dir = Dir(ParentPath(path));
-  if (!dir.ok()) return dir.error();
-  const std::string name(BaseName(path));
-  if (fstatat((*dir)->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
-    return Errno::Last();
-  }
-  // A mount inside the leg: neither identity nor rename would be right there.
-  if (st.st_dev != dev_) return Errno(EXDEV);
-  return st;
+ErrnoOr<LegFd> Leg::OpenObject(absl::string_view path, int flags,
+                               mode_t mode) const {
+  ErrnoOr<UniqueFd> opened = OpenOwned(path, flags, mode);
+  if (!opened.ok()) return opened.error();
+  return LegFd(target_, std::move(*opened));
 }
 
 namespace {
@@ -161,77 +191,127 @@ ErrnoOr<Place> PlaceOf(const Leg& leg, absl::string_view path) {
   return Place{std::move(*dir), std::string(BaseName(path))};
 }
 
-// Runs call(place) -> -1 and errno, or not.
+// Runs call(place) -> -1 and errno, or not, as a call to the leg.
 template <typename Call>
 Errno AtPlace(const Leg& leg, absl::string_view path, Call call) {
-  const ErrnoOr<Place> place = PlaceOf(leg, path);
+  ErrnoOr<Place> place = PlaceOf(leg, path);
   if (!place.ok()) return place.error();
-  return RetryEintr([&] { return call(*place); });
+  return MakeCall(*leg.target(), [place = std::move(*place), call] {
+    return RetryEintr([&] { return call(place); });
+  });
+}
+
+// The same for what opens a descriptor, as the caller.
+template <typename Call>
+ErrnoOr<LegFd> OpenAtPlace(const Leg& leg, DirRef dir, const Caller& caller,
+                           Call call) {
+  ErrnoOr<UniqueFd> opened =
+      MakeCall(*leg.target(), [dir, caller, call]() -> ErrnoOr<UniqueFd> {
+        const ActingAs acting(caller);
+        int fd = -1;
+        const Errno error = RetryEintr([&] { return fd = call(dir->get()); });
+        if (!error.ok()) return error;
+        return UniqueFd(fd);
+      });
+  if (!opened.ok()) return opened.error();
+  return LegFd(leg.target(), std::move(*opened));
 }
 
 }  // namespace
 
-ErrnoOr<UniqueFd> Leg::Create(absl::string_view path, int flags,
-                              mode_t mode) const {
+ErrnoOr<struct stat> Leg::Stat(absl::string_view path) const {
+  const auto stat_at = [](int dir, const char* name, int flags) {
+    struct stat st;
+    if (fstatat(dir, name, &st, flags) != 0) {
+      return ErrnoOr<struct stat>(Errno::Last());
+    }
+    return ErrnoOr<struct stat>(st);
+  };
+  if (path.empty()) {
+    return CallRoot(
+        [stat_at](int root) { return stat_at(root, "", AT_EMPTY_PATH); });
+  }
+  ErrnoOr<Place> place = PlaceOf(*this, path);
+  if (!place.ok()) return place.error();
+  const ErrnoOr<struct stat> st =
+      MakeCall(*target_, [place = std::move(*place), stat_at] {
+        return stat_at(place.fd(), place.c_str(), AT_SYMLINK_NOFOLLOW);
+      });
+  // A mount inside the leg: neither identity nor rename would be right there.
+  if (st.ok() && st->st_dev != dev_) return Errno(EXDEV);
+  return st;
+}
+
+ErrnoOr<LegFd> Leg::Create(absl::string_view path, int flags, mode_t mode,
+                           const Caller& caller) const {
   const ErrnoOr<Place> place = PlaceOf(*this, path);
   if (!place.ok()) return place.error();
-  const int fd = openat(place->fd(), place->c_str(),
-                        flags | O_CREAT | O_NOFOLLOW | O_CLOEXEC, mode);
-  if (fd < 0) return Errno::Last();
-  return UniqueFd(fd);
+  return OpenAtPlace(
+      *this, place->dir, caller, [name = place->name, flags, mode](int dir) {
+        return openat(dir, name.c_str(),
+                      flags | O_CREAT | O_NOFOLLOW | O_CLOEXEC, mode);
+      });
 }
 
-ErrnoOr<UniqueFd> Leg::CreateUnnamed(absl::string_view dir, int flags,
-                                     mode_t mode) const {
+ErrnoOr<LegFd> Leg::CreateUnnamed(absl::string_view dir, int flags, mode_t mode,
+                                  const Caller& caller) const {
   const ErrnoOr<DirRef> parent = Dir(dir);
   if (!parent.ok()) return parent.error();
-  const int fd =
-      openat((*parent)->get(), ".", flags | O_TMPFILE | O_CLOEXEC, mode);
-  if (fd < 0) return Errno::Last();
-  return UniqueFd(fd);
+  return OpenAtPlace(*this, *parent, caller, [flags, mode](int dir) {
+    return openat(dir, ".", flags | O_TMPFILE | O_CLOEXEC, mode);
+  });
 }
 
-Errno Leg::Mkdir(absl::string_view path, mode_t mode) const {
-  return AtPlace(*this, path, [&](const Place& at) {
+Errno Leg::Mkdir(absl::string_view path, mode_t mode,
+                 const Caller& caller) const {
+  return AtPlace(*this, path, [mode, caller](const Place& at) {
+    const ActingAs acting(caller);
     return mkdirat(at.fd(), at.c_str(), mode);
   });
 }
 
-Errno Leg::Mknod(absl::string_view path, mode_t mode, dev_t rdev) const {
-  return AtPlace(*this, path, [&](const Place& at) {
+Errno Leg::Mknod(absl::string_view path, mode_t mode, dev_t rdev,
+                 const Caller& caller) const {
+  return AtPlace(*this, path, [mode, rdev, caller](const Place& at) {
+    const ActingAs acting(caller);
     return mknodat(at.fd(), at.c_str(), mode, rdev);
   });
 }
 
-Errno Leg::Symlink(absl::string_view target, absl::string_view path) const {
-  const std::string text(target);
-  return AtPlace(*this, path, [&](const Place& at) {
-    return symlinkat(text.c_str(), at.fd(), at.c_str());
-  });
+Errno Leg::Symlink(absl::string_view target, absl::string_view path,
+                   const Caller& caller) const {
+  return AtPlace(*this, path,
+                 [text = std::string(target), caller](const Place& at) {
+                   const ActingAs acting(caller);
+                   return symlinkat(text.c_str(), at.fd(), at.c_str());
+                 });
 }
 
 Errno Leg::Link(absl::string_view from, absl::string_view to) const {
   const ErrnoOr<Place> old_place = PlaceOf(*this, from);
   if (!old_place.ok()) return old_place.error();
-  return AtPlace(*this, to, [&](const Place& at) {
-    return linkat(old_place->fd(), old_place->c_str(), at.fd(), at.c_str(), 0);
+  return AtPlace(*this, to, [old = *old_place](const Place& at) {
+    return linkat(old.fd(), old.c_str(), at.fd(), at.c_str(), 0);
   });
 }
 
-Errno Leg::LinkFd(int fd, absl::string_view to) const {
-  return AtPlace(*this, to, [&](const Place& at) {
-    return linkat(fd, "", at.fd(), at.c_str(), AT_EMPTY_PATH);
+Errno Leg::LinkFd(const LegFd& fd, absl::string_view to) const {
+  const ErrnoOr<Place> place = PlaceOf(*this, to);
+  if (!place.ok()) return place.error();
+  return fd.Call([at = *place](int fd) {
+    return RetryEintr(
+        [&] { return linkat(fd, "", at.fd(), at.c_str(), AT_EMPTY_PATH); });
   });
 }
 
 Errno Leg::Unlink(absl::string_view path) const {
-  return AtPlace(*this, path, [&](const Place& at) {
+  return AtPlace(*this, path, [](const Place& at) {
     return unlinkat(at.fd(), at.c_str(), 0);
   });
 }
 
 Errno Leg::Rmdir(absl::string_view path) const {
-  const Errno result = AtPlace(*this, path, [&](const Place& at) {
+  const Errno result = AtPlace(*this, path, [](const Place& at) {
     return unlinkat(at.fd(), at.c_str(), AT_REMOVEDIR);
   });
   if (result.ok()) ForgetDirs();
@@ -242,51 +322,65 @@ Errno Leg::Rename(absl::string_view from, absl::string_view to,
                   unsigned flags) const {
   const ErrnoOr<Place> old_place = PlaceOf(*this, from);
   if (!old_place.ok()) return old_place.error();
-  return AtPlace(*this, to, [&](const Place& at) {
-    return renameat2(old_place->fd(), old_place->c_str(), at.fd(), at.c_str(),
-                     flags);
+  return AtPlace(*this, to, [old = *old_place, flags](const Place& at) {
+    return renameat2(old.fd(), old.c_str(), at.fd(), at.c_str(), flags);
   });
 }
 
 ErrnoOr<std::string> Leg::Readlink(absl::string_view path) const {
-  const ErrnoOr<Place> place = PlaceOf(*this, path);
+  ErrnoOr<Place> place = PlaceOf(*this, path);
   if (!place.ok()) return place.error();
-  std::string target(PATH_MAX, '\0');
-  const ssize_t length =
-      readlinkat(place->fd(), place->c_str(), target.data(), target.size());
-  if (length < 0) return Errno::Last();
-  target.resize(static_cast<size_t>(length));
-  return target;
+  return MakeCall(
+      *target_, [place = std::move(*place)]() -> ErrnoOr<std::string> {
+        std::string target(PATH_MAX, '\0');
+        const ssize_t length =
+            readlinkat(place.fd(), place.c_str(), target.data(), target.size());
+        if (length < 0) return Errno::Last();
+        target.resize(static_cast<size_t>(length));
+        return target;
+      });
 }
 
 ErrnoOr<struct statvfs> Leg::Statvfs() const {
-  struct statvfs st;
-  if (fstatvfs(root_.get(), &st) != 0) return Errno::Last();
-  return st;
+  return CallRoot([](int root) -> ErrnoOr<struct statvfs> {
+    struct statvfs st;
+    if (fstatvfs(root, &st) != 0) return Errno::Last();
+    return st;
+  });
 }
 
 Errno Leg::SetMtime(absl::string_view path, const timespec& mtime) const {
-  const timespec times[2] = {{0, UTIME_OMIT}, mtime};
-  if (path.empty()) return FromSyscall(futimens(root_.get(), times));
-  return AtPlace(*this, path, [&](const Place& at) {
+  if (path.empty()) {
+    return CallRoot([mtime](int root) {
+      const timespec times[2] = {{0, UTIME_OMIT}, mtime};
+      return FromSyscall(futimens(root, times));
+    });
+  }
+  return AtPlace(*this, path, [mtime](const Place& at) {
+    const timespec times[2] = {{0, UTIME_OMIT}, mtime};
     return utimensat(at.fd(), at.c_str(), times, AT_SYMLINK_NOFOLLOW);
   });
 }
 
 int64_t Leg::ClockLagNs() const {
-  const int64_t now = SystemClock().RealtimeNs();
-  const ErrnoOr<UniqueFd> probe = OpenBeneath(
-      root_.get(), absl::StrCat(kPrivateDir, "/clock"), O_RDWR | O_CREAT, 0600);
-  struct stat st;
-  if (!probe.ok() || futimens(probe->get(), nullptr) != 0 ||
-      fstat(probe->get(), &st) != 0) {
-    return 0;
-  }
-  const int64_t stamped =
-      st.st_ctim.tv_sec * int64_t{1'000'000'000} + st.st_ctim.tv_nsec;
-  return std::max<int64_t>(0, now - stamped);
+  const ErrnoOr<int64_t> lag = CallRoot([](int root) -> ErrnoOr<int64_t> {
+    const int64_t now = SystemClock().RealtimeNs();
+    const ErrnoOr<UniqueFd> probe = OpenBeneath(
+        root, absl::StrCat(kPrivateDir, "/clock"), O_RDWR | O_CREAT, 0600);
+    if (!probe.ok()) return probe.error();
+    struct stat st;
+    if (futimens(probe->get(), nullptr) != 0 || fstat(probe->get(), &st) != 0) {
+      return Errno::Last();
+    }
+    const int64_t stamped =
+        st.st_ctim.tv_sec * int64_t{1'000'000'000} + st.st_ctim.tv_nsec;
+    return now - stamped;
+  });
+  return lag.ok() ? std::max<int64_t>(0, *lag) : 0;
 }
 
-Errno Leg::SyncAll() const { return FromSyscall(syncfs(root_.get())); }
+Errno Leg::SyncAll() const {
+  return CallRoot([](int root) { return FromSyscall(syncfs(root)); });
+}
 
 }  // namespace mirrorfs

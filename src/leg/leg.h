@@ -5,6 +5,9 @@
 // (openat2: no symlinks, no "..", no other mount); the empty path is the root.
 // Paths longer than PATH_MAX are walked in pieces.
 //
+// Each call to the file system is one that may hang (see base/fiber.h), and
+// answers ETIMEDOUT then.
+//
 // Threads: all calls from any thread. Results are what the leg's own file
 // system answered; EINTR is retried inside, short transfers are not hidden.
 // Nothing here is durable until SyncAll or an fsync of the descriptor.
@@ -23,7 +26,10 @@
 #include "absl/strings/string_view.h"
 #include "base/errno.h"
 #include "base/fd.h"
+#include "base/fiber.h"
+#include "leg/caller.h"
 #include "leg/dir_cache.h"
+#include "leg/leg_fd.h"
 #include "region/leg_set.h"
 
 namespace mirrorfs {
@@ -31,11 +37,20 @@ namespace mirrorfs {
 class Leg {
  public:
   // Opens the directory at `path`. NotFound, FailedPrecondition (not a
-  // directory) or PermissionDenied otherwise.
-  static absl::StatusOr<std::unique_ptr<Leg>> Open(const std::string& path);
+  // directory), PermissionDenied or DeadlineExceeded otherwise. `target`: what
+  // calls to that path hang on, if somebody has asked it before.
+  static absl::StatusOr<std::unique_ptr<Leg>> Open(
+      const std::string& path, std::shared_ptr<CallTarget> target = nullptr);
 
   const std::string& path() const { return path_; }
-  int root_fd() const { return root_.get(); }
+  const std::shared_ptr<CallTarget>& target() const { return target_; }
+  // f(fd of the root), as a call to the leg.
+  template <typename F>
+  auto CallRoot(F f) const {
+    return MakeCall(*target_, [root = root_, f = std::move(f)]() mutable {
+      return f(root->get());
+    });
+  }
   dev_t dev() const { return dev_; }
   ino_t root_ino() const { return root_ino_; }
 
@@ -48,18 +63,23 @@ class Leg {
   // Whether the leg stores POSIX ACLs, and extended attributes at all.
   bool HasAcls() const;
 
-  ErrnoOr<UniqueFd> OpenObject(absl::string_view path, int flags) const;
+  ErrnoOr<LegFd> OpenObject(absl::string_view path, int flags,
+                            mode_t mode = 0) const;
   ErrnoOr<struct stat> Stat(absl::string_view path) const;
-  ErrnoOr<UniqueFd> Create(absl::string_view path, int flags,
-                           mode_t mode) const;
-  ErrnoOr<UniqueFd> CreateUnnamed(absl::string_view dir, int flags,
-                                  mode_t mode) const;
-  Errno Mkdir(absl::string_view path, mode_t mode) const;
-  Errno Mknod(absl::string_view path, mode_t mode, dev_t rdev) const;
-  Errno Symlink(absl::string_view target, absl::string_view path) const;
+  // What is made belongs to `caller`, see ActingAs.
+  ErrnoOr<LegFd> Create(absl::string_view path, int flags, mode_t mode,
+                        const Caller& caller = {}) const;
+  ErrnoOr<LegFd> CreateUnnamed(absl::string_view dir, int flags, mode_t mode,
+                               const Caller& caller = {}) const;
+  Errno Mkdir(absl::string_view path, mode_t mode,
+              const Caller& caller = {}) const;
+  Errno Mknod(absl::string_view path, mode_t mode, dev_t rdev,
+              const Caller& caller = {}) const;
+  Errno Symlink(absl::string_view target, absl::string_view path,
+                const Caller& caller = {}) const;
   Errno Link(absl::string_view from, absl::string_view to) const;
   // Gives a file opened with CreateUnnamed its first name.
-  Errno LinkFd(int fd, absl::string_view to) const;
+  Errno LinkFd(const LegFd& fd, absl::string_view to) const;
   Errno Unlink(absl::string_view path) const;
   Errno Rmdir(absl::string_view path) const;
   // `flags` as for renameat2(2).
@@ -100,8 +120,12 @@ class Leg {
  private:
   Leg() = default;
 
+  ErrnoOr<UniqueFd> OpenOwned(absl::string_view path, int flags,
+                              mode_t mode = 0) const;
+
   std::string path_;
-  UniqueFd root_;
+  std::shared_ptr<CallTarget> target_;
+  DirRef root_;
   dev_t dev_ = 0;
   ino_t root_ino_ = 0;
   LegSlot slot_ = -1;

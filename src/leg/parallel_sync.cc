@@ -4,10 +4,20 @@
 #include <liburing.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <system_error>
+
+#include "base/patience.h"
+#include "base/thread.h"
 #include "region/leg_set.h"
 
 namespace mirrorfs {
 namespace {
+
+// How often it is looked whether a leg is to be waited for still.
+constexpr int64_t kLookNs = 100'000'000;
 
 class Ring {
  public:
@@ -21,23 +31,31 @@ class Ring {
   bool ready() const { return ready_; }
 
   // False when the kernel refused them; nothing is under way then.
-  bool Submit(const std::vector<int>& fds, bool data_only) {
+  bool Submit(const std::vector<LegFd>& fds, bool data_only) {
     for (size_t i = 0; i < fds.size(); ++i) {
       io_uring_sqe* entry = io_uring_get_sqe(&ring_);
-      io_uring_prep_fsync(entry, fds[i], data_only ? IORING_FSYNC_DATASYNC : 0);
+      io_uring_prep_fsync(entry, fds[i].number(),
+                          data_only ? IORING_FSYNC_DATASYNC : 0);
       io_uring_sqe_set_data64(entry, i);
     }
     return io_uring_submit(&ring_) == static_cast<int>(fds.size());
   }
 
-  void Collect(std::vector<Errno>& results) {
-    for (size_t done = 0; done < results.size();) {
-      io_uring_cqe* completion;
-      if (io_uring_wait_cqe(&ring_, &completion) != 0) continue;
-      results[io_uring_cqe_get_data64(completion)] = Errno(-completion->res);
-      io_uring_cqe_seen(&ring_, completion);
-      ++done;
+  struct Done {
+    size_t index;
+    Errno result;
+  };
+  // The next that is done; none within that time.
+  std::optional<Done> Next(int64_t wait_ns) {
+    __kernel_timespec wait = {wait_ns / 1'000'000'000, wait_ns % 1'000'000'000};
+    io_uring_cqe* completion;
+    if (io_uring_wait_cqe_timeout(&ring_, &completion, &wait) != 0) {
+      return std::nullopt;
     }
+    const Done done = {io_uring_cqe_get_data64(completion),
+                       Errno(-completion->res)};
+    io_uring_cqe_seen(&ring_, completion);
+    return done;
   }
 
  private:
@@ -45,21 +63,101 @@ class Ring {
   const bool ready_;
 };
 
-Errno SyncOne(int fd, bool data_only) {
-  for (;;) {
-    if ((data_only ? fdatasync(fd) : fsync(fd)) == 0) return kOk;
-    if (errno != EINTR) return Errno::Last();
+// What has been asked of a ring and is not done yet.
+class Round {
+ public:
+  Round(std::unique_ptr<Ring> ring, const std::vector<LegFd>& fds)
+      : ring_(std::move(ring)), fds_(fds), pending_(fds.size(), true) {
+    for (const LegFd& fd : fds) patience_.emplace_back(*fd.leg());
   }
+
+  // Until all are done, or none of those left is to be waited for.
+  void Wait(absl::Duration timeout, std::vector<Errno>& results) {
+    while (left() > 0) {
+      if (const std::optional<Ring::Done> done = ring_->Next(kLookNs)) {
+        results[done->index] = done->result;
+        pending_[done->index] = false;
+        continue;
+      }
+      bool hopeless = timeout != absl::InfiniteDuration();
+      for (size_t i = 0; hopeless && i < fds_.size(); ++i) {
+        hopeless = !pending_[i] || patience_[i].IsOver(*fds_[i].leg(), timeout);
+      }
+      if (!hopeless) continue;
+      for (size_t i = 0; i < fds_.size(); ++i) {
+        if (pending_[i]) results[i] = Errno(ETIMEDOUT);
+      }
+      return;
+    }
+  }
+
+  size_t left() const {
+    return std::count(pending_.begin(), pending_.end(), true);
+  }
+  std::unique_ptr<Ring> TakeRing() { return std::move(ring_); }
+
+  void BeginLate() {
+    for (size_t i = 0; i < fds_.size(); ++i) {
+      if (pending_[i]) fds_[i].leg()->BeginLateCall();
+    }
+  }
+  // Waits for the late ones, whose answers nobody wants.
+  void Outlast() {
+    while (left() > 0) {
+      const std::optional<Ring::Done> done = ring_->Next(kLookNs);
+      if (!done) continue;
+      pending_[done->index] = false;
+      const std::shared_ptr<CallTarget> leg = fds_[done->index].leg();
+      fds_[done->index] = LegFd();
+      leg->EndLateCall();
+    }
+  }
+
+ private:
+  std::unique_ptr<Ring> ring_;
+  std::vector<LegFd> fds_;
+  std::vector<bool> pending_;
+  std::vector<Patience> patience_;
+};
+
+void GiveUp(std::shared_ptr<Round> round) {
+  round->BeginLate();
+  try {
+    StartThread("late-sync", [round] { round->Outlast(); }).detach();
+  } catch (const std::system_error&) {
+    // Then its legs count as hanging from now on, and what it holds is lost.
+    new std::shared_ptr<Round>(std::move(round));
+  }
+}
+
+Errno SyncOne(const LegFd& fd, bool data_only) {
+  return fd.Call([data_only](int fd) {
+    for (;;) {
+      if ((data_only ? fdatasync(fd) : fsync(fd)) == 0) return kOk;
+      if (errno != EINTR) return Errno::Last();
+    }
+  });
 }
 
 }  // namespace
 
-std::vector<Errno> SyncTogether(const std::vector<int>& fds, bool data_only) {
+std::vector<Errno> SyncTogether(const std::vector<LegFd>& fds, bool data_only) {
   std::vector<Errno> results(fds.size());
-  thread_local Ring ring;
-  if (fds.size() > 1 && ring.ready() && ring.Submit(fds, data_only)) {
-    ring.Collect(results);
-    return results;
+  // Its carrier does not change while it is in use: the waiting has an end.
+  thread_local std::unique_ptr<Ring> spare;
+  if (fds.size() > 1) {
+    std::unique_ptr<Ring> ring =
+        spare ? std::move(spare) : std::make_unique<Ring>();
+    if (ring->ready() && ring->Submit(fds, data_only)) {
+      const auto round = std::make_shared<Round>(std::move(ring), fds);
+      round->Wait(CallTimeout(), results);
+      if (round->left() > 0) {
+        GiveUp(round);
+      } else {
+        spare = round->TakeRing();
+      }
+      return results;
+    }
   }
   for (size_t i = 0; i < fds.size(); ++i) {
     results[i] = SyncOne(fds[i], data_only);

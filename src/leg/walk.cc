@@ -10,14 +10,15 @@
 #include "region/region_key.h"
 
 namespace mirrorfs {
+namespace {
 
-ErrnoOr<std::vector<DirEntry>> ListEntries(const Leg& leg,
-                                           absl::string_view dir) {
-  ErrnoOr<UniqueFd> fd = leg.OpenObject(dir, O_RDONLY | O_DIRECTORY);
-  if (!fd.ok()) return fd.error();
-  const std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(fd->Release()),
+ErrnoOr<std::vector<DirEntry>> ReadEntries(int fd, bool is_root) {
+  UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!own.valid()) return Errno::Last();
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(own.get()),
                                                    &closedir);
   if (!stream) return Errno::Last();
+  own.Release();
   std::vector<DirEntry> entries;
   for (;;) {
     errno = 0;
@@ -25,11 +26,21 @@ ErrnoOr<std::vector<DirEntry>> ListEntries(const Leg& leg,
     if (entry == nullptr) break;
     const absl::string_view name = entry->d_name;
     if (name == "." || name == "..") continue;
-    if (dir.empty() && name == kPrivateDir) continue;
+    if (is_root && name == kPrivateDir) continue;
     entries.push_back({std::string(name), entry->d_ino, DTTOIF(entry->d_type)});
   }
   if (errno != 0) return Errno::Last();
   return entries;
+}
+
+}  // namespace
+
+ErrnoOr<std::vector<DirEntry>> ListEntries(const Leg& leg,
+                                           absl::string_view dir) {
+  ErrnoOr<LegFd> fd = leg.OpenObject(dir, O_RDONLY | O_DIRECTORY);
+  if (!fd.ok()) return fd.error();
+  return fd->Call(
+      [is_root = dir.empty()](int fd) { return ReadEntries(fd, is_root); });
 }
 
 ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,

@@ -77,15 +77,15 @@ void PlaceMissing(const std::vector<std::string>& unclaimed,
   }
 }
 
-FoundLeg Probe(const std::string& path, bool writable) {
-  absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(path);
+FoundLeg Probe(const std::string& path, bool writable, LegTargets& targets) {
+  absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(path, targets.For(path));
   if (!leg.ok()) return {path, nullptr, leg.status()};
   const ErrnoOr<struct statvfs> st = (*leg)->Statvfs();
   if (writable && st.ok() && st->f_flag & ST_RDONLY) {
     return {path, nullptr,
             absl::FailedPreconditionError("its file system is read-only")};
   }
-  absl::StatusOr<Label> label = ReadLabel((*leg)->root_fd());
+  absl::StatusOr<Label> label = ReadLabel(**leg);
   return {path, std::move(*leg), std::move(label)};
 }
 
@@ -166,9 +166,11 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
 }
 
 absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
-                                  absl::string_view name, bool writable) {
+                                  absl::string_view name, bool writable,
+                                  LegTargets& targets) {
   std::vector<FoundLeg> found;
-  for (const std::string& path : paths) found.push_back(Probe(path, writable));
+  for (const std::string& path : paths)
+    found.push_back(Probe(path, writable, targets));
   const absl::StatusOr<std::string> mirror_uuid = WhichMirror(found, name);
   if (!mirror_uuid.ok()) return mirror_uuid.status();
 

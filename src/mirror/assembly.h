@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "leg/label.h"
 #include "leg/leg.h"
+#include "leg/leg_targets.h"
 
 namespace mirrorfs {
 
@@ -47,11 +48,13 @@ struct Assembly {
 // Opens the legs at `paths` and judges them. Where labels speak of several
 // mirrors, `name` says which is meant, or else most of them; it is an error
 // when that leaves a choice. A leg that is absent, has no
-// label or the label of another mirror is missing, which is no error; a label
+// label, does not answer, or has the label of another mirror is missing, which
+// is no error; a label
 // of a newer format is, because what it says cannot be weighed. With `writable`
 // a leg on a file system that is mounted read-only is missing, too: it would
 // miss every change.
 absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
-                                  absl::string_view name, bool writable);
+                                  absl::string_view name, bool writable,
+                                  LegTargets& targets);
 
 }  // namespace mirrorfs

@@ -27,19 +27,20 @@ RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
 
 Errno Mirror::Chmod(const ObjectRef& object, mode_t mode) {
   return OnObjectOfAllLegs(
-      object, [&](Leg&, int fd) { return mirrorfs::Chmod(fd, mode); });
+      object, [&](Leg&, const LegFd& fd) { return mirrorfs::Chmod(fd, mode); });
 }
 
 Errno Mirror::Chown(const ObjectRef& object, uid_t uid, gid_t gid) {
-  return OnObjectOfAllLegs(
-      object, [&](Leg&, int fd) { return mirrorfs::Chown(fd, uid, gid); });
+  return OnObjectOfAllLegs(object, [&](Leg&, const LegFd& fd) {
+    return mirrorfs::Chown(fd, uid, gid);
+  });
 }
 
 Errno Mirror::SetTimes(const ObjectRef& object, timespec atime,
                        timespec mtime) {
   timespec times[2] = {atime, mtime};
   // The primary's clock says what "now" is; the others get what it said.
-  const auto resolve = [&times](int fd) {
+  const auto resolve = [&times](const LegFd& fd) {
     const bool asked =
         times[0].tv_nsec == UTIME_NOW || times[1].tv_nsec == UTIME_NOW;
     if (!asked) return kOk;
@@ -49,7 +50,7 @@ Errno Mirror::SetTimes(const ObjectRef& object, timespec atime,
     if (times[1].tv_nsec == UTIME_NOW) times[1] = st->st_mtim;
     return kOk;
   };
-  const Errno error = OnObjectOfAllLegs(object, [&](Leg&, int fd) {
+  const Errno error = OnObjectOfAllLegs(object, [&](Leg&, const LegFd& fd) {
     const Errno set = mirrorfs::SetTimes(fd, times);
     if (!set.ok()) return set;
     return resolve(fd);
@@ -65,14 +66,14 @@ Errno Mirror::SetXattr(const ObjectRef& object, const std::string& name,
   const ErrnoOr<std::string> before = GetXattr(object, name);
   return OnObjectOfAllLegs(
       object,
-      [&](Leg&, int fd) {
+      [&](Leg&, const LegFd& fd) {
         // Whether it may or must exist has been decided by the primary.
         const Errno error =
             mirrorfs::SetXattr(fd, name, value, decided ? 0 : flags);
         decided |= error.ok();
         return error;
       },
-      [&](Leg&, int fd) {
+      [&](Leg&, const LegFd& fd) {
         return before.ok() ? mirrorfs::SetXattr(fd, name, *before, 0)
                            : mirrorfs::RemoveXattr(fd, name);
       });
@@ -80,7 +81,7 @@ Errno Mirror::SetXattr(const ObjectRef& object, const std::string& name,
 
 Errno Mirror::RemoveXattr(const ObjectRef& object, const std::string& name) {
   bool decided = false;
-  return OnObjectOfAllLegs(object, [&](Leg&, int fd) {
+  return OnObjectOfAllLegs(object, [&](Leg&, const LegFd& fd) {
     const Errno error = mirrorfs::RemoveXattr(fd, name);
     const bool already_gone = decided && error == Errno(ENODATA);
     decided |= error.ok();

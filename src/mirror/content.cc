@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Operations on the content of files.
+#include "leg/content.h"
+
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -17,49 +19,6 @@
 
 namespace mirrorfs {
 namespace {
-
-// All of it, unless an error comes first; then what was written before it.
-ErrnoOr<size_t> WriteAt(int fd, absl::string_view data, uint64_t offset) {
-  size_t written = 0;
-  while (written < data.size()) {
-    const ssize_t now = pwrite(fd, data.data() + written, data.size() - written,
-                               static_cast<off_t>(offset + written));
-    if (now < 0 && errno == EINTR) continue;
-    if (now < 0 && written == 0) return Errno::Last();
-    if (now <= 0) break;
-    written += static_cast<size_t>(now);
-  }
-  return written;
-}
-
-ErrnoOr<size_t> ReadAt(int fd, char* buffer, size_t size, uint64_t offset) {
-  size_t got = 0;
-  while (got < size) {
-    const ssize_t now =
-        pread(fd, buffer + got, size - got, static_cast<off_t>(offset + got));
-    if (now < 0 && errno == EINTR) continue;
-    if (now < 0) return Errno::Last();
-    if (now == 0) break;
-    got += static_cast<size_t>(now);
-  }
-  return got;
-}
-
-ErrnoOr<size_t> CopyAt(int from, uint64_t from_offset, int to,
-                       uint64_t to_offset, size_t length) {
-  auto in = static_cast<off_t>(from_offset);
-  auto out = static_cast<off_t>(to_offset);
-  size_t copied = 0;
-  while (copied < length) {
-    const ssize_t now =
-        copy_file_range(from, &in, to, &out, length - copied, 0);
-    if (now < 0 && errno == EINTR) continue;
-    if (now < 0 && copied == 0) return Errno::Last();
-    if (now <= 0) break;
-    copied += static_cast<size_t>(now);
-  }
-  return copied;
-}
 
 bool AnyOk(const std::vector<Errno>& results) {
   return std::any_of(results.begin(), results.end(),
@@ -93,20 +52,14 @@ class TwoRanges {
 }  // namespace
 
 Errno Mirror::OpenForRead(const ObjectRef& object, OpenFile& file) {
-  return AskPrimary([&](Leg& leg) -> ErrnoOr<int> {
-           const int fd = AnyFdOn(leg, object, file);
-           if (fd < 0) return Errno(-fd);
-           return fd;
-         })
+  return AskPrimary([&](Leg& leg) { return AnyFdOn(leg, object, file); })
       .error();
 }
 
 Errno Mirror::OpenForWrite(const ObjectRef& object, OpenFile& file) {
   // Now, not at the first write: by then the name may be gone.
-  const Errno error = AskPrimary([&](Leg& leg) -> ErrnoOr<int> {
-                        const int fd = WriteFdOn(leg, object, file);
-                        if (fd < 0) return Errno(-fd);
-                        return fd;
+  const Errno error = AskPrimary([&](Leg& leg) {
+                        return WriteFdOn(leg, object, file);
                       }).error();
   if (!error.ok()) return error;
   secondaries().ForEach([&](LegSlot slot) {
@@ -121,25 +74,24 @@ void Mirror::OpenEverywhere(const ObjectRef& object, OpenFile& file) {
       [&](LegSlot slot) { (void)AnyFdOn(leg(slot), object, file); });
 }
 
-// A descriptor for writing, or a negative errno. One of a file that recovery
-// has since replaced on that leg is opened anew.
-int Mirror::WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file) {
+// A descriptor for writing. One of a file that recovery has since replaced on
+// that leg is opened anew.
+ErrnoOr<LegFd> Mirror::WriteFdOn(Leg& leg, const ObjectRef& object,
+                                 OpenFile& file) {
   const LegSlot slot = leg.slot();
   const uint64_t epoch = leg.replaced_epoch();
   const auto current = [&] {
-    const int fd = file.write_fd(slot);
-    return fd >= 0 && (!object.named || file.write_fd_epoch(slot) == epoch)
-               ? fd
-               : -1;
+    return !object.named || file.write_fd_epoch(slot) == epoch
+               ? file.write_fd(slot)
+               : LegFd();
   };
-  if (const int fd = current(); fd >= 0) return fd;
+  if (LegFd fd = current(); fd.valid()) return fd;
   std::lock_guard lock(file.opening);
-  if (const int fd = current(); fd >= 0) return fd;
-  if (!object.named) return -ESTALE;
-  ErrnoOr<UniqueFd> opened = leg.OpenObject(object.path, O_RDWR);
-  if (!opened.ok()) return -opened.error().value();
-  file.SetWriteFd(slot, std::move(*opened), epoch);
-  return file.write_fd(slot);
+  if (LegFd fd = current(); fd.valid()) return fd;
+  if (!object.named) return Errno(ESTALE);
+  ErrnoOr<LegFd> opened = leg.OpenObject(object.path, O_RDWR);
+  if (opened.ok()) file.SetWriteFd(slot, *opened, epoch);
+  return opened;
 }
 
 // Legs that hold what the primary holds in these bytes.
@@ -179,21 +131,21 @@ LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset, size_t size) {
 }
 
 ErrnoOr<size_t> Mirror::ReadOn(Leg& leg, const ObjectRef& object,
-                               OpenFile& file, uint64_t offset, char* buffer,
-                               size_t size) {
-  const int fd = AnyFdOn(leg, object, file);
-  if (fd < 0) return Errno(-fd);
-  ErrnoOr<size_t> got = ReadAt(fd, buffer, size, offset);
+                               OpenFile& file, uint64_t offset,
+                               CallBuffer& buffer, size_t size) {
+  const ErrnoOr<LegFd> fd = AnyFdOn(leg, object, file);
+  if (!fd.ok()) return fd.error();
+  ErrnoOr<size_t> got = ReadContent(*fd, buffer, size, offset);
   if (!got.ok() || *got == size) return got;
   // Fewer bytes than there are is an error that nobody has called one.
-  const ErrnoOr<struct stat> st = StatObject(fd);
+  const ErrnoOr<struct stat> st = StatObject(*fd);
   const bool at_end =
       st.ok() && static_cast<uint64_t>(st->st_size) <= offset + *got;
   return at_end ? got : Errno(EIO);
 }
 
 ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
-                             uint64_t offset, char* buffer, size_t size) {
+                             uint64_t offset, CallBuffer& buffer, size_t size) {
   const LegSlot slot = ReadLeg(object, offset, size);
   const LegSlot primary = legs_->primary();
   LegSlot bad = -1;
@@ -223,7 +175,7 @@ ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
 // Leg `bad` could not read: another answers. What is bad in one place only is
 // written anew from what the other has; a leg that is gone fails.
 ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
-                                      uint64_t offset, char* buffer,
+                                      uint64_t offset, CallBuffer& buffer,
                                       size_t size, LegSlot bad, Errno error) {
   ++legs_->errors(bad).read;
   const RangeLock::Hold hold(file.ranges, offset, offset + size);
@@ -236,7 +188,8 @@ ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
   spdlog::warn("leg \"{}\": reading {}: {}{}", leg(bad).name(), object.path,
                ErrnoText(error), got.ok() ? "; another leg answers" : "");
   if (!got.ok()) return error;
-  if (!Rewrite(leg(bad), object, file, offset, absl::string_view(buffer, *got),
+  if (!Rewrite(leg(bad), object, file, offset,
+               absl::string_view(buffer.data(), *got), buffer.shared(),
                error)) {
     (void)FailLeg(bad, error);
   }
@@ -246,22 +199,23 @@ ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
 // Writes good data over bytes that a leg could not read. True when it reads
 // them now.
 bool Mirror::Rewrite(Leg& leg, const ObjectRef& object, OpenFile& file,
-                     uint64_t offset, absl::string_view data, Errno error) {
+                     uint64_t offset, absl::string_view data,
+                     std::shared_ptr<const void> keeper, Errno error) {
   const bool in_place =
       error == Errno(EIO) || error == Errno(EBADMSG) || error == Errno(EUCLEAN);
   if (!in_place || data.empty()) return false;
-  const int fd = WriteFdOn(leg, object, file);
-  if (fd < 0) return false;
-  const ErrnoOr<size_t> written = WriteAt(fd, data, offset);
+  const ErrnoOr<LegFd> fd = WriteFdOn(leg, object, file);
+  if (!fd.ok()) return false;
+  const ErrnoOr<size_t> written =
+      WriteContent(*fd, data, offset, ContentWriter(), keeper);
   if (!written.ok() || *written != data.size()) return false;
-  if (fdatasync(fd) != 0) return false;
+  if (!SyncData(*fd).ok()) return false;
   // Not from the page cache, which holds what was just written.
-  (void)posix_fadvise(fd, static_cast<off_t>(offset),
-                      static_cast<off_t>(data.size()), POSIX_FADV_DONTNEED);
-  std::string again(data.size(), '\0');
-  const ErrnoOr<size_t> got = ReadAt(fd, again.data(), again.size(), offset);
+  DropCache(*fd, offset, data.size());
+  CallBuffer again(data.size());
+  const ErrnoOr<size_t> got = ReadContent(*fd, again, data.size(), offset);
   file.times_unsettled = true;
-  return got.ok() && *got == data.size() && again == data;
+  return got.ok() && absl::string_view(again.data(), *got) == data;
 }
 
 ErrnoOr<size_t> Mirror::Write(const ObjectRef& object, OpenFile& file,
@@ -282,9 +236,9 @@ ErrnoOr<size_t> Mirror::Write(const ObjectRef& object, OpenFile& file,
 ErrnoOr<size_t> Mirror::WriteOn(Leg& leg, const ObjectRef& object,
                                 OpenFile& file, uint64_t offset,
                                 absl::string_view data) {
-  const int fd = WriteFdOn(leg, object, file);
-  if (fd < 0) return Errno(-fd);
-  return WriteAt(fd, data, offset);
+  const ErrnoOr<LegFd> fd = WriteFdOn(leg, object, file);
+  if (!fd.ok()) return fd.error();
+  return WriteContent(*fd, data, offset, object.writer);
 }
 
 ErrnoOr<size_t> Mirror::WriteLegs(const ObjectRef& object, OpenFile& file,
@@ -323,7 +277,7 @@ Errno Mirror::WriteOthers(RegionChange& change, LegSlot decided,
   KillPoint("primary-written");
   Misses misses;
   (TakersOf(change) - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
-    if (!object.named && file.write_fd(slot) < 0) return;
+    if (!object.named && !file.write_fd(slot).valid()) return;
     const ErrnoOr<size_t> written =
         legs_->up().has(slot) ? WriteOn(leg(slot), object, file, offset, data)
                               : ErrnoOr<size_t>(Errno(ENOTCONN));
@@ -358,7 +312,7 @@ size_t Mirror::TakeBackTail(OpenFile& file, LegSet failed, LegSlot decided,
   if (!at_end || shortest < offset || shortest >= offset + taken) return taken;
   bool cut = true;
   (file.writable_legs() & legs_->up()).ForEach([&](LegSlot slot) {
-    cut &= ftruncate(file.write_fd(slot), static_cast<off_t>(shortest)) == 0;
+    cut &= TruncateContent(file.write_fd(slot), shortest).ok();
   });
   return cut ? static_cast<size_t>(shortest - offset) : taken;
 }
@@ -374,10 +328,10 @@ Errno Mirror::OnContentOfAllLegs(RegionGate::Request request,
         if (!hold) {
           hold = std::make_shared<RangeLock::Hold>(file.ranges, begin, end);
         }
-        const int fd = WriteFdOn(leg, object, file);
-        if (fd >= 0) return change(leg, fd);
+        const ErrnoOr<LegFd> fd = WriteFdOn(leg, object, file);
+        if (fd.ok()) return change(leg, *fd);
         const bool primary = leg.slot() == legs_->primary();
-        return object.named || primary ? Errno(-fd) : kOk;
+        return object.named || primary ? fd.error() : kOk;
       },
       nullptr);
 }
@@ -390,8 +344,8 @@ Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
   const uint64_t from = std::min(size, static_cast<uint64_t>(before->st_size));
   const Errno error = OnContentOfAllLegs(
       SizeRequest(object, from / log_->GetRegionSize()), object, file, from,
-      UINT64_MAX, [&](Leg&, int fd) {
-        return FromSyscall(ftruncate(fd, static_cast<off_t>(size)));
+      UINT64_MAX, [&](Leg&, const LegFd& fd) {
+        return TruncateContent(fd, size, object.writer);
       });
   file.times_unsettled = true;
   if (object.open == nullptr) SettleTimes(object, file);
@@ -400,9 +354,8 @@ Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
 
 Errno Mirror::Fallocate(const ObjectRef& object, OpenFile& file, int mode,
                         uint64_t offset, uint64_t length) {
-  const auto allocate = [&](Leg&, int fd) {
-    return FromSyscall(fallocate(fd, mode, static_cast<off_t>(offset),
-                                 static_cast<off_t>(length)));
+  const auto allocate = [&](Leg&, const LegFd& fd) {
+    return AllocateContent(fd, mode, offset, length, object.writer);
   };
   const Errno error = OnContentOfAllLegs(
       DataRequest(object, RegionsOf(offset, length, log_->GetRegionSize())),
@@ -437,12 +390,12 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
           holds = std::make_shared<TwoRanges>(from.ranges, from_offset,
                                               to.ranges, to_offset, length);
         }
-        const int source = AnyFdOn(leg, from_object, from);
-        if (source < 0) return Errno(-source);
-        const int target = WriteFdOn(leg, to_object, to);
-        if (target < 0) return Errno(-target);
-        const ErrnoOr<size_t> now =
-            CopyAt(source, from_offset, target, to_offset, copied);
+        const ErrnoOr<LegFd> source = AnyFdOn(leg, from_object, from);
+        if (!source.ok()) return source.error();
+        const ErrnoOr<LegFd> target = WriteFdOn(leg, to_object, to);
+        if (!target.ok()) return target.error();
+        const ErrnoOr<size_t> now = CopyWithin(
+            *source, from_offset, *target, to_offset, copied, to_object.writer);
         if (!now.ok()) return now.error();
         if (!first && *now != copied) return Errno(ENOSPC);
         first = false;
@@ -458,26 +411,23 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
 ErrnoOr<off_t> Mirror::Seek(const ObjectRef& object, OpenFile& file,
                             off_t offset, int whence) {
   return AskPrimary([&](Leg& leg) -> ErrnoOr<off_t> {
-    const int fd = AnyFdOn(leg, object, file);
-    if (fd < 0) return Errno(-fd);
-    const off_t at = lseek(fd, offset, whence);
-    if (at < 0) return Errno::Last();
-    return at;
+    const ErrnoOr<LegFd> fd = AnyFdOn(leg, object, file);
+    if (!fd.ok()) return fd.error();
+    return SeekContent(*fd, offset, whence);
   });
 }
 
-// A descriptor of either kind, opened for reading if there is none; or a
-// negative errno.
-int Mirror::AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file) {
+// A descriptor of either kind, opened for reading if there is none.
+ErrnoOr<LegFd> Mirror::AnyFdOn(Leg& leg, const ObjectRef& object,
+                               OpenFile& file) {
   const LegSlot slot = leg.slot();
-  if (const int fd = file.read_fd(slot); fd >= 0) return fd;
+  if (LegFd fd = file.read_fd(slot); fd.valid()) return fd;
   std::lock_guard lock(file.opening);
-  if (const int fd = file.read_fd(slot); fd >= 0) return fd;
-  if (!object.named) return -ESTALE;
-  ErrnoOr<UniqueFd> opened = leg.OpenObject(object.path, O_RDONLY);
-  if (!opened.ok()) return -opened.error().value();
-  file.SetReadFd(slot, std::move(*opened));
-  return file.read_fd(slot);
+  if (LegFd fd = file.read_fd(slot); fd.valid()) return fd;
+  if (!object.named) return Errno(ESTALE);
+  ErrnoOr<LegFd> opened = leg.OpenObject(object.path, O_RDONLY);
+  if (opened.ok()) file.SetReadFd(slot, *opened);
+  return opened;
 }
 
 Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
@@ -485,16 +435,16 @@ Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
   const LegSet lacking = object.named
                              ? log_->Lacking(RegionKey::Attributes(object.path))
                              : LegSet();
-  std::vector<int> fds;
+  std::vector<LegFd> fds;
   std::vector<LegSlot> slots;
   std::vector<std::pair<LegSlot, Errno>> failed;
   legs_->up().ForEach([&](LegSlot slot) {
-    const int fd = AnyFdOn(leg(slot), object, file);
-    if (fd >= 0) {
-      fds.push_back(fd);
+    const ErrnoOr<LegFd> fd = AnyFdOn(leg(slot), object, file);
+    if (fd.ok()) {
+      fds.push_back(*fd);
       slots.push_back(slot);
     } else if (object.named && !lacking.has(slot)) {
-      failed.emplace_back(slot, Errno(-fd));
+      failed.emplace_back(slot, fd.error());
     }
   });
   const std::vector<Errno> results = SyncTogether(fds, data_only);
@@ -543,19 +493,18 @@ Errno Mirror::RecordBehind(const ObjectRef& object, LegSet legs) {
 
 Errno Mirror::FsyncDir(absl::string_view path) {
   const LegSet lacking = log_->Lacking(RegionKey::Entries(std::string(path)));
-  std::vector<UniqueFd> dirs;
-  std::vector<int> fds;
+  std::vector<LegFd> fds;
   std::vector<LegSlot> slots;
   std::vector<std::pair<LegSlot, Errno>> failed;
   (legs_->up() - lacking).ForEach([&](LegSlot slot) {
-    ErrnoOr<UniqueFd> dir = leg(slot).OpenObject(path, O_RDONLY | O_DIRECTORY);
+    const ErrnoOr<LegFd> dir =
+        leg(slot).OpenObject(path, O_RDONLY | O_DIRECTORY);
     if (!dir.ok()) {
       failed.emplace_back(slot, dir.error());
       return;
     }
-    fds.push_back(dir->get());
+    fds.push_back(*dir);
     slots.push_back(slot);
-    dirs.push_back(std::move(*dir));
   });
   const std::vector<Errno> results = SyncTogether(fds, false);
   for (size_t i = 0; i < results.size(); ++i) {
@@ -569,8 +518,8 @@ Errno Mirror::FsyncDir(absl::string_view path) {
 
 void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
   if (!file.times_unsettled.exchange(false)) return;
-  const int primary_fd = file.write_fd(legs_->primary());
-  if (primary_fd < 0) return;
+  const LegFd primary_fd = file.write_fd(legs_->primary());
+  if (!primary_fd.valid()) return;
   // Somebody may set the time meanwhile, on the primary and then on the others,
   // where what we read before would come last. So look again after each change;
   // after a write, others will.
@@ -584,7 +533,7 @@ void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
 bool Mirror::CopyMtime(OpenFile& file, const timespec& mtime) {
   bool any = false;
   (file.writable_legs() & secondaries()).ForEach([&](LegSlot slot) {
-    const int fd = file.write_fd(slot);
+    const LegFd fd = file.write_fd(slot);
     const ErrnoOr<struct stat> copy = StatObject(fd);
     if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;
     const timespec times[2] = {{0, UTIME_OMIT}, mtime};

@@ -54,10 +54,15 @@ void LegProbe::ProbeAll() {
 // place, still takes what we write; nobody would ever find it.
 void LegProbe::CheckRoot(LegSlot slot) {
   const Leg& leg = mirror_->leg(slot);
-  struct stat st;
-  const bool there = stat(path(slot).c_str(), &st) == 0;
-  if (there && st.st_dev == leg.dev() && st.st_ino == leg.root_ino()) return;
-  const Errno error = there ? Errno(ESTALE) : Errno::Last();
+  const ErrnoOr<struct stat> st = MakeCall(
+      *leg.target(), [where = path(slot)]() -> ErrnoOr<struct stat> {
+        struct stat st;
+        if (stat(where.c_str(), &st) != 0) return Errno::Last();
+        return st;
+      });
+  const bool there = st.ok();
+  if (there && st->st_dev == leg.dev() && st->st_ino == leg.root_ino()) return;
+  const Errno error = there ? Errno(ESTALE) : st.error();
   mirror_->TakeLegOut(
       slot, LegState::kFailed,
       absl::StrCat(path(slot), ": ",
@@ -74,14 +79,20 @@ absl::Status LegProbe::TakeIn(LegSlot slot) {
 absl::Status LegProbe::TryTakeIn(LegSlot slot) {
   const std::string where = path(slot);
   if (where.empty()) return absl::NotFoundError("its path is not known");
-  absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(where);
+  // What is late may still change something there.
+  const std::shared_ptr<CallTarget> target = targets_->For(where);
+  if (target->hung() ||
+      (mirror_->legs().known(slot) && mirror_->leg(slot).target()->hung())) {
+    return absl::UnavailableError("it does not answer");
+  }
+  absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(where, target);
   if (!leg.ok()) return leg.status();
   const ErrnoOr<struct statvfs> st = (*leg)->Statvfs();
   if (st.ok() && st->f_flag & ST_RDONLY) {
     return absl::FailedPreconditionError(
         absl::StrCat("leg ", where, ": its file system is read-only"));
   }
-  const absl::StatusOr<Label> label = ReadLabel((*leg)->root_fd());
+  const absl::StatusOr<Label> label = ReadLabel(**leg);
   if (!label.ok()) return label.status();
   const Label ours = mirror_->membership().label();
   const Returning returning = JudgeReturn(ours, *label);

@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/handover_lock.h"
 #include "leg/label.h"
 #include "leg/leg.h"
+#include "leg/leg_targets.h"
 #include "mirror/mirror.h"
 
 namespace mirrorfs {
@@ -30,8 +32,10 @@ class LegProbe {
   using TakeLock = std::function<absl::Status(const Leg&)>;
 
   // `paths` by slot: where each leg is expected.
-  LegProbe(Mirror* mirror, std::vector<std::string> paths, TakeLock take_lock)
+  LegProbe(Mirror* mirror, LegTargets* targets, std::vector<std::string> paths,
+           TakeLock take_lock)
       : mirror_(mirror),
+        targets_(targets),
         paths_(std::move(paths)),
         take_lock_(std::move(take_lock)) {}
 
@@ -47,7 +51,8 @@ class LegProbe {
   absl::Status TryTakeIn(LegSlot slot);
 
   Mirror* const mirror_;
-  std::mutex probing_;
+  LegTargets* const targets_;
+  HandoverMutex probing_;
   std::mutex mutex_;
   std::vector<std::string> paths_;  // guarded by mutex_
   const TakeLock take_lock_;

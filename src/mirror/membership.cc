@@ -3,6 +3,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <mutex>
+
 #include "base/kill_point.h"
 #include "base/uuid.h"
 
@@ -20,8 +22,7 @@ void Membership::SetAccounted(LegSet legs) {
   std::lock_guard lock(mutex_);
   for (LabelMember& member : label_.members) {
     if (!legs.has(member.slot) || !legs_->known(member.slot)) continue;
-    const absl::StatusOr<Label> own =
-        ReadLabel(legs_->at(member.slot).root_fd());
+    const absl::StatusOr<Label> own = ReadLabel(legs_->at(member.slot));
     if (own.ok()) member.left_at = own->generation.id;
     member.in_sync = false;
   }
@@ -56,12 +57,12 @@ absl::Status Membership::BeforeHealing(LegSet legs) {
 }
 
 absl::Status Membership::MarkNotWhole(const Leg& leg) {
-  absl::StatusOr<Label> own = ReadLabel(leg.root_fd());
+  absl::StatusOr<Label> own = ReadLabel(leg);
   if (!own.ok()) return own.status();
   for (LabelMember& member : own->members) {
     if (member.uuid == own->leg_uuid) member.in_sync = false;
   }
-  return WriteLabelDurable(leg.root_fd(), *own);
+  return WriteLabelDurable(leg, *own);
 }
 
 absl::Status Membership::LegsCaughtUp(LegSet legs) {
@@ -108,8 +109,7 @@ absl::Status Membership::LegReturned(LegSet leg) {
   healing_ |= leg;
   for (LabelMember& member : label_.members) {
     if (!leg.has(member.slot)) continue;
-    const absl::StatusOr<Label> own =
-        ReadLabel(legs_->at(member.slot).root_fd());
+    const absl::StatusOr<Label> own = ReadLabel(legs_->at(member.slot));
     if (own.ok()) member.left_at = own->generation.id;
   }
   return WriteLabels();
@@ -168,7 +168,7 @@ LegSet Membership::UnwrittenLabels() {
     Label own = label_;
     own.leg_uuid = leg.uuid();
     KillPoint("label-write");
-    const absl::Status status = WriteLabelDurable(leg.root_fd(), own);
+    const absl::Status status = WriteLabelDurable(leg, own);
     if (status.ok()) return;
     spdlog::error("leg \"{}\": label: {}", leg.name(), status.ToString());
     unwritten |= LegSet::Of(slot);

@@ -17,9 +17,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
-#include <mutex>
 
 #include "absl/status/status.h"
+#include "base/handover_lock.h"
 #include "leg/label.h"
 #include "mirror/leg_table.h"
 
@@ -77,13 +77,13 @@ class Membership {
 
   const LegTable* const legs_;
 
-  mutable std::mutex mutex_;
-  Label label_;  // leg_uuid is filled in for each leg
+  mutable HandoverMutex mutex_;  // held while labels are written
+  Label label_;                  // leg_uuid is filled in for each leg
   LegSet in_sync_;
   LegSet healing_;  // their labels say that they are not whole
   std::atomic<bool> ready_for_changes_{false};
   bool changes_held_ = false;
-  std::condition_variable recorded_;
+  std::condition_variable_any recorded_;
 };
 
 }  // namespace mirrorfs

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <shared_mutex>
 
 #include "base/kill_point.h"
 #include "leg/object.h"
@@ -164,21 +165,19 @@ Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
   return error;
 }
 
-ErrnoOr<UniqueFd> Mirror::ObjectFd(Leg& leg, const ObjectRef& object) {
+ErrnoOr<LegFd> Mirror::ObjectFd(Leg& leg, const ObjectRef& object) {
   if (object.named) return leg.OpenObject(object.path, O_PATH);
-  const int fd = object.open == nullptr ? -1 : object.open->read_fd(leg.slot());
-  if (fd < 0) return Errno(ESTALE);
-  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  if (copy < 0) return Errno::Last();
-  return UniqueFd(copy);
+  LegFd fd = OpenFdOn(leg, object);
+  if (!fd.valid()) return Errno(ESTALE);
+  return fd;
 }
 
 Errno Mirror::OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change,
                                 const OnObject& undo) {
   const auto on_leg = [&](const OnObject& what) -> OnLeg {
     return [this, &object, &what](Leg& leg) {
-      const ErrnoOr<UniqueFd> fd = ObjectFd(leg, object);
-      if (fd.ok()) return what(leg, fd->get());
+      const ErrnoOr<LegFd> fd = ObjectFd(leg, object);
+      if (fd.ok()) return what(leg, *fd);
       // Without a name, a leg that never had the file open misses nothing.
       const bool primary = leg.slot() == legs_->primary();
       return object.named || primary ? fd.error() : kOk;
@@ -220,8 +219,8 @@ void Mirror::SettleDirs() {
 
 ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
   return AskPrimary([&](Leg & leg) -> ErrnoOr<struct stat> {
-    const int fd = OpenFdOn(leg, object);
-    if (fd >= 0) return StatObject(fd);
+    const LegFd fd = OpenFdOn(leg, object);
+    if (fd.valid()) return StatObject(fd);
     if (!object.named) return Errno(ESTALE);
     return leg.Stat(object.path);
   });
@@ -260,25 +259,25 @@ ErrnoOr<std::string> Mirror::GetXattr(const ObjectRef& object,
   return AskPrimary([&](Leg& leg) -> ErrnoOr<std::string> {
     // Before each write the kernel asks for security.capability: no opening
     // then.
-    const int open_fd = OpenFdOn(leg, object);
-    if (open_fd >= 0) return mirrorfs::GetXattr(open_fd, name);
-    const ErrnoOr<UniqueFd> fd = ObjectFd(leg, object);
+    const LegFd open_fd = OpenFdOn(leg, object);
+    if (open_fd.valid()) return mirrorfs::GetXattr(open_fd, name);
+    const ErrnoOr<LegFd> fd = ObjectFd(leg, object);
     if (!fd.ok()) return fd.error();
-    return mirrorfs::GetXattr(fd->get(), name);
+    return mirrorfs::GetXattr(*fd, name);
   });
 }
 
 ErrnoOr<std::vector<std::string>> Mirror::ListXattr(const ObjectRef& object) {
   return AskPrimary([&](Leg& leg) -> ErrnoOr<std::vector<std::string>> {
-    const ErrnoOr<UniqueFd> fd = ObjectFd(leg, object);
+    const ErrnoOr<LegFd> fd = ObjectFd(leg, object);
     if (!fd.ok()) return fd.error();
-    return ListXattrs(fd->get());
+    return ListXattrs(*fd);
   });
 }
 
-// A descriptor that somebody has of it on that leg, or -1.
-int Mirror::OpenFdOn(const Leg& leg, const ObjectRef& object) {
-  if (object.open == nullptr) return -1;
+// A descriptor that somebody has of it on that leg, or none.
+LegFd Mirror::OpenFdOn(const Leg& leg, const ObjectRef& object) {
+  if (object.open == nullptr) return LegFd();
   return object.open->read_fd(leg.slot());
 }
 

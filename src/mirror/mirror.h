@@ -32,7 +32,9 @@
 #include "base/clock.h"
 #include "base/errno.h"
 #include "base/event.h"
+#include "base/handover_lock.h"
 #include "dirtylog/dirty_log.h"
+#include "leg/call_buffer.h"
 #include "leg/caller.h"
 #include "leg/leg.h"
 #include "leg/walk.h"
@@ -177,8 +179,9 @@ class Mirror {
   Errno OpenForWrite(const ObjectRef& object, OpenFile& file);
   // Bytes read; fewer than asked for only at the end of the file.
   ErrnoOr<size_t> Read(const ObjectRef& object, OpenFile& file, uint64_t offset,
-                       char* buffer, size_t size);
-  // Bytes that every leg took. `data_sync`: durable before it returns.
+                       CallBuffer& buffer, size_t size);
+  // Bytes that every leg took. `data_sync`: durable before it returns. The
+  // caller has pinned `data` (see Pin).
   ErrnoOr<size_t> Write(const ObjectRef& object, OpenFile& file,
                         uint64_t offset, absl::string_view data,
                         bool data_sync);
@@ -211,7 +214,7 @@ class Mirror {
 
  private:
   using OnLeg = std::function<Errno(Leg&)>;
-  using OnObject = std::function<Errno(Leg& leg, int fd)>;
+  using OnObject = std::function<Errno(Leg& leg, const LegFd& fd)>;
 
   RegionMark EntriesMark(absl::string_view dir, int64_t since_ns) const;
   RegionMark AttributesMark(const ObjectRef& object) const;
@@ -263,9 +266,9 @@ class Mirror {
   void UnsettleDirs(const RegionChange& change);
   void EqualizeMtime(absl::string_view path, LegSet legs);
 
-  ErrnoOr<UniqueFd> ObjectFd(Leg& leg, const ObjectRef& object);
-  int OpenFdOn(const Leg& leg, const ObjectRef& object);
-  int WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
+  ErrnoOr<LegFd> ObjectFd(Leg& leg, const ObjectRef& object);
+  LegFd OpenFdOn(const Leg& leg, const ObjectRef& object);
+  ErrnoOr<LegFd> WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   LegSlot ReadLeg(const ObjectRef& object, uint64_t offset, size_t size);
   // Changes the bytes [begin, end) of the file on all legs by `change`.
   Errno OnContentOfAllLegs(RegionGate::Request request, const ObjectRef& object,
@@ -282,16 +285,17 @@ class Mirror {
   ErrnoOr<size_t> WriteOn(Leg& leg, const ObjectRef& object, OpenFile& file,
                           uint64_t offset, absl::string_view data);
   ErrnoOr<size_t> ReadOn(Leg& leg, const ObjectRef& object, OpenFile& file,
-                         uint64_t offset, char* buffer, size_t size);
+                         uint64_t offset, CallBuffer& buffer, size_t size);
   ErrnoOr<size_t> ReadElsewhere(const ObjectRef& object, OpenFile& file,
-                                uint64_t offset, char* buffer, size_t size,
-                                LegSlot bad, Errno error);
+                                uint64_t offset, CallBuffer& buffer,
+                                size_t size, LegSlot bad, Errno error);
   bool Rewrite(Leg& leg, const ObjectRef& object, OpenFile& file,
-               uint64_t offset, absl::string_view data, Errno error);
+               uint64_t offset, absl::string_view data,
+               std::shared_ptr<const void> keeper, Errno error);
   LegSet LegsInSync(const ObjectRef& object, uint64_t offset, size_t size);
   ErrnoOr<size_t> WriteLegs(const ObjectRef& object, OpenFile& file,
                             uint64_t offset, absl::string_view data);
-  int AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
+  ErrnoOr<LegFd> AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   bool CopyMtime(OpenFile& file, const timespec& mtime);
   Errno RecordBehind(const ObjectRef& object, LegSet legs);
   size_t TakeBackTail(OpenFile& file, LegSet failed, LegSlot decided,
@@ -322,7 +326,7 @@ class Mirror {
   EventSink* events_ = nullptr;
   // Who changes the set of legs. What it waits for (labels, the log) never
   // waits for it.
-  std::mutex changing_legs_;
+  HandoverMutex changing_legs_;
   bool log_is_lost_ = false;  // guarded by it
 };
 

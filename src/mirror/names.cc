@@ -27,8 +27,8 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
-        const ActingAs acting(caller);
-        ErrnoOr<UniqueFd> fd = leg.Create(path, flags | O_RDWR | O_EXCL, mode);
+        ErrnoOr<LegFd> fd =
+            leg.Create(path, flags | O_RDWR | O_EXCL, mode, caller);
         if (!fd.ok()) return fd.error();
         file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
         return kOk;
@@ -43,9 +43,8 @@ ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
                                            mode_t mode, const Caller& caller,
                                            OpenFile& file) {
   const auto create = [&](Leg& leg) {
-    const ActingAs acting(caller);
-    ErrnoOr<UniqueFd> fd =
-        leg.CreateUnnamed(dir, (flags & O_EXCL) | O_RDWR, mode);
+    ErrnoOr<LegFd> fd =
+        leg.CreateUnnamed(dir, (flags & O_EXCL) | O_RDWR, mode, caller);
     if (!fd.ok()) return fd.error();
     file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
     return kOk;
@@ -68,10 +67,7 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
       EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
-      [&](Leg& leg) {
-        const ActingAs acting(caller);
-        return leg.Mkdir(path, mode);
-      },
+      [&](Leg& leg) { return leg.Mkdir(path, mode, caller); },
       [&](Leg& leg) { return leg.Rmdir(path); });
   return FinishNew(path, error);
 }
@@ -83,10 +79,7 @@ ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
       EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
-      [&](Leg& leg) {
-        const ActingAs acting(caller);
-        return leg.Mknod(path, mode, rdev);
-      },
+      [&](Leg& leg) { return leg.Mknod(path, mode, rdev, caller); },
       [&](Leg& leg) { return leg.Unlink(path); });
   return FinishNew(path, error);
 }
@@ -99,10 +92,7 @@ ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
       EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
-      [&](Leg& leg) {
-        const ActingAs acting(caller);
-        return leg.Symlink(target, path);
-      },
+      [&](Leg& leg) { return leg.Symlink(target, path, caller); },
       [&](Leg& leg) { return leg.Unlink(path); });
   return FinishNew(path, error);
 }
@@ -126,9 +116,9 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
       [&](Leg& leg) {
         if (object.named) return leg.Link(object.path, path);
         if (object.open == nullptr) return Errno(ENOENT);
-        const int fd = object.open->write_fd(leg.slot());
+        const LegFd fd = object.open->write_fd(leg.slot());
         const bool behind = object.open->behind().has(leg.slot());
-        return fd < 0 || behind ? Errno(ENOENT) : leg.LinkFd(fd, path);
+        return !fd.valid() || behind ? Errno(ENOENT) : leg.LinkFd(fd, path);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
   if (error.ok() && on_new_name_) on_new_name_(path);

@@ -7,13 +7,16 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/errno.h"
-#include "base/fd.h"
+#include "base/handover_lock.h"
+#include "leg/caller.h"
+#include "leg/leg_fd.h"
 #include "mirror/range_lock.h"
 #include "region/leg_set.h"
 
@@ -22,12 +25,10 @@ namespace mirrorfs {
 class OpenFile {
  public:
   explicit OpenFile(size_t slots) : on_leg_(slots) {}
-  ~OpenFile();
 
-  // A descriptor for reading or for both on that leg, or -1. Valid for as long
-  // as the OpenFile lives.
-  int read_fd(LegSlot slot) const;
-  int write_fd(LegSlot slot) const { return on_leg_[slot].write_fd.load(); }
+  // A descriptor for reading or for both on that leg, or none.
+  LegFd read_fd(LegSlot slot) const;
+  LegFd write_fd(LegSlot slot) const;
   LegSet writable_legs() const;
 
   // Legs that did not take a change of a file without a name: nothing else
@@ -37,15 +38,15 @@ class OpenFile {
 
   // Keeps the descriptor; the one it replaces stays open to the end, because a
   // request may be using it. `epoch` is the leg's replaced_epoch at opening.
-  void SetReadFd(LegSlot slot, UniqueFd fd);
-  void SetWriteFd(LegSlot slot, UniqueFd fd, uint64_t epoch);
+  void SetReadFd(LegSlot slot, LegFd fd);
+  void SetWriteFd(LegSlot slot, LegFd fd, uint64_t epoch);
   uint64_t write_fd_epoch(LegSlot slot) const {
     return on_leg_[slot].epoch.load();
   }
 
   RangeLock ranges;
   // Opening on the legs, one at a time.
-  std::mutex opening;
+  HandoverMutex opening;
   // How many times a write of it had to wait for a mark.
   std::atomic<uint64_t> marks{0};
   // Modification times may differ between legs since the last write.
@@ -53,17 +54,17 @@ class OpenFile {
 
  private:
   struct OnLeg {
-    std::atomic<int> read_fd{-1};
-    std::atomic<int> write_fd{-1};
+    std::atomic<const LegFd*> read_fd{nullptr};
+    std::atomic<const LegFd*> write_fd{nullptr};
     std::atomic<uint64_t> epoch{0};
   };
 
-  void Retire(int fd);
+  const LegFd* Keep(LegFd fd);
 
   std::vector<OnLeg> on_leg_;
   std::atomic<uint64_t> behind_{0};
-  std::mutex retired_mutex_;
-  std::vector<UniqueFd> retired_;
+  std::mutex kept_mutex_;
+  std::deque<LegFd> kept_;  // all there were; their places do not change
 };
 
 // What an operation knows of the object it is about.
@@ -78,6 +79,8 @@ struct ObjectRef {
   bool linked = false;
   // The others that the kernel has asked for; there may be more.
   std::vector<std::string> other_paths;
+  // Who changes its content.
+  ContentWriter writer;
 };
 
 }  // namespace mirrorfs

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "base/fiber.h"
 #include "control/control_client.h"
 #include "control/control_server.h"
 #include "control/dirty_bytes.h"
@@ -104,18 +105,41 @@ absl::Status CheckAgainstLabel(const Assembly& assembly,
   return absl::OkStatus();
 }
 
-bool AnyLabel(const std::vector<std::string>& legs) {
+bool AnyLabel(const std::vector<std::string>& legs, LegTargets& targets) {
   for (const std::string& path : legs) {
-    const absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(path);
-    if (leg.ok() && !absl::IsNotFound(ReadLabel((*leg)->root_fd()).status())) {
+    const absl::StatusOr<std::unique_ptr<Leg>> leg =
+        Leg::Open(path, targets.For(path));
+    if (leg.ok() && !absl::IsNotFound(ReadLabel(**leg).status())) {
       return true;
     }
   }
   return false;
 }
 
-absl::Status CreateIfWanted(const MountCommand& command) {
-  if (!command.options.create || AnyLabel(command.legs)) {
+// Makes the legs' paths absolute and looks whether they, and the mount point,
+// are what can be used. A leg that does not answer is left out of that.
+absl::Status FindLegs(MountCommand& command, LegTargets& targets) {
+  std::vector<std::string> answering;
+  for (std::string& leg : command.legs) {
+    const ErrnoOr<std::string> path =
+        MakeCall(*targets.For(leg), [leg]() -> ErrnoOr<std::string> {
+          struct stat st;
+          (void)stat(leg.c_str(), &st);
+          return AbsolutePath(leg);
+        });
+    if (!path.ok()) continue;
+    leg = *path;
+    answering.push_back(leg);
+  }
+  absl::Status status = CheckMountPoint(command.mount_point, command.legs,
+                                        command.options.log_dir);
+  if (!status.ok()) return status;
+  return MakeCall(*targets.For("the legs"),
+                  [answering] { return CheckLegPaths(answering); });
+}
+
+absl::Status CreateIfWanted(const MountCommand& command, LegTargets& targets) {
+  if (!command.options.create || AnyLabel(command.legs, targets)) {
     return absl::OkStatus();
   }
   NewMirrorOptions options;
@@ -123,15 +147,19 @@ absl::Status CreateIfWanted(const MountCommand& command) {
   if (command.options.region_bytes != 0) {
     options.region_bytes = command.options.region_bytes;
   }
-  return CreateMirror(command.legs, options).status();
+  return MakeCall(*targets.For("the legs"), [legs = command.legs, options] {
+    return CreateMirror(legs, options).status();
+  });
 }
 
 // Legs that come up late (a USB disk, a network mount) are waited for.
-absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command) {
+absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command,
+                                           LegTargets& targets) {
   const absl::Time deadline = absl::Now() + command.options.wait_legs;
   for (;;) {
-    absl::StatusOr<Assembly> assembly = Assemble(
-        command.legs, command.options.name, !command.options.read_only);
+    absl::StatusOr<Assembly> assembly =
+        Assemble(command.legs, command.options.name, !command.options.read_only,
+                 targets);
     const bool complete = assembly.ok() && assembly->notes.empty();
     if (complete || absl::Now() >= deadline) return assembly;
     absl::SleepFor(absl::Milliseconds(200));
@@ -160,13 +188,26 @@ OnEnospc OnEnospcOf(const MountOptions& options) {
   return options.on_enospc_degrade ? OnEnospc::kDegrade : OnEnospc::kFail;
 }
 
+// Does it where a leg that hangs hinders nobody for ever.
+absl::Status OnFiber(Watchdog* watchdog,
+                     const std::function<absl::Status()>& work) {
+  absl::Status status;
+  Fiber(watchdog, "mirrorfs", [&] { status = work(); }).Join();
+  return status;
+}
+
 // One mounted mirror. Members are destroyed in the reverse order of use.
 class Daemon {
  public:
-  explicit Daemon(const MountCommand& command) : command_(command) {}
+  Daemon(const MountCommand& command, Watchdog* watchdog)
+      : command_(command), watchdog_(watchdog) {}
 
+  // These, and the destructor, ask the legs: to be called on a fiber.
   absl::Status Build();
-  absl::Status Serve(std::function<void()> ready);
+  absl::Status Start(std::function<void()> ready);
+  // To be called in the thread that takes the signals. Ends in order.
+  absl::Status Serve();
+  std::unique_ptr<ControlServer> TakeControl() { return std::move(control_); }
 
  private:
   absl::Status BuildLog();
@@ -179,10 +220,12 @@ class Daemon {
   void ApplyOptions(const MountOptions& options);
   void Tick();
   void TellServiceManager();
-  // The orderly end.
   absl::Status End();
+  absl::Status SaveWhatIsLeft();
 
-  const MountCommand& command_;
+  MountCommand command_;
+  Watchdog* const watchdog_;
+  LegTargets targets_;
   Assembly assembly_;
   LegLocks locks_;
   SystemClock clock_;
@@ -209,13 +252,13 @@ class Daemon {
 };
 
 absl::Status Daemon::Build() {
-  if (absl::Status status = CheckLegPaths(command_.legs); !status.ok()) {
+  if (absl::Status status = FindLegs(command_, targets_); !status.ok()) {
     return status;
   }
-  if (absl::Status status = CreateIfWanted(command_); !status.ok()) {
+  if (absl::Status status = CreateIfWanted(command_, targets_); !status.ok()) {
     return status;
   }
-  absl::StatusOr<Assembly> assembly = AssembleWhenThere(command_);
+  absl::StatusOr<Assembly> assembly = AssembleWhenThere(command_, targets_);
   if (!assembly.ok()) return assembly.status();
   assembly_ = *std::move(assembly);
   absl::Status status = CheckAgainstLabel(assembly_, command_.options);
@@ -290,7 +333,7 @@ absl::Status Daemon::BuildMirror() {
     });
   }
   probe_ = std::make_unique<LegProbe>(
-      mirror_.get(), assembly_.paths,
+      mirror_.get(), &targets_, assembly_.paths,
       [this](const Leg& leg) { return locks_.TakeOne(leg); });
   PostStart();
   if (!log_in_use_) return absl::OkStatus();
@@ -330,11 +373,12 @@ absl::Status Daemon::StartControl() {
   const ControlledMirror on = {mirror_.get(),      recovery_.get(),
                                events_.get(),      options_.get(),
                                dirty_bytes_.get(), facts_};
-  absl::StatusOr<std::unique_ptr<ControlServer>> control =
-      ControlServer::Start(ControlSocketPath(assembly_.label.mirror_uuid),
-                           [on](const nlohmann::json& request) {
-                             return AnswerControl(on, request);
-                           });
+  absl::StatusOr<std::unique_ptr<ControlServer>> control = ControlServer::Start(
+      ControlSocketPath(assembly_.label.mirror_uuid),
+      [on](const nlohmann::json& request) {
+        return AnswerControl(on, request);
+      },
+      ControlLimits(), watchdog_);
   if (!control.ok()) return control.status();
   control_ = *std::move(control);
   return absl::OkStatus();
@@ -368,7 +412,7 @@ void Daemon::Tick() {
   TellServiceManager();
 }
 
-absl::Status Daemon::Serve(std::function<void()> ready) {
+absl::Status Daemon::Start(std::function<void()> ready) {
   FileSystemOptions fs_options;
   fs_options.attr_timeout = command_.options.attr_timeout;
   fs_options.entry_timeout = command_.options.entry_timeout;
@@ -379,7 +423,7 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
   const auto settle = [this] { fs_->SettleOpenFiles(); };
   notifier_ = std::make_unique<ServiceNotifier>(
       NotifySocket(command_.options.foreground));
-  fs_ = std::make_unique<FileSystem>(mirror_.get(), fs_options, [&] {
+  fs_ = std::make_unique<FileSystem>(mirror_.get(), fs_options, [this, ready] {
     RaiseReadAhead(command_.mount_point);
     spdlog::info("mirror \"{}\" is mounted at {}", assembly_.label.mirror_name,
                  command_.mount_point);
@@ -389,11 +433,19 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
   });
   pacer_ = std::make_unique<Pacer>([] { return absl::Now(); },
                                    [this] { return fs_->requests(); });
-  recovery_ = std::make_unique<Recovery>(mirror_.get(), events_.get(),
-                                         pacer_.get(), &clock_, settle);
+  recovery_ = std::make_unique<Recovery>(
+      mirror_.get(), events_.get(), pacer_.get(), &clock_, settle, watchdog_);
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
   BuildOptions();
-  if (absl::Status status = StartControl(); !status.ok()) return status;
+  return StartControl();
+}
+
+absl::Status Daemon::Serve() {
+  // The session waits for them; no other thread takes them.
+  sigset_t ends;
+  sigemptyset(&ends);
+  for (const int number : {SIGHUP, SIGINT, SIGTERM}) sigaddset(&ends, number);
+  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
   absl::Status served;
   {
     FuseSession session;
@@ -405,27 +457,35 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
                      command_.mount_point});
     if (!command_.options.read_only) {
       recovery_->Start();
-      upkeep_ = std::make_unique<Upkeep>(TickPeriod(), [this] { Tick(); });
+      upkeep_ =
+          std::make_unique<Upkeep>(watchdog_, TickPeriod(), [this] { Tick(); });
       if (command_.options.probe_interval > absl::ZeroDuration()) {
-        probing_ = std::make_unique<Upkeep>(command_.options.probe_interval,
-                                            [this] { probe_->ProbeAll(); });
+        probing_ =
+            std::make_unique<Upkeep>(watchdog_, command_.options.probe_interval,
+                                     [this] { probe_->ProbeAll(); });
       }
-      settling_ = std::make_unique<Upkeep>(std::min(kSettle, TickPeriod()),
-                                           [this] { mirror_->SettleDirs(); });
+      settling_ =
+          std::make_unique<Upkeep>(watchdog_, std::min(kSettle, TickPeriod()),
+                                   [this] { mirror_->SettleDirs(); });
     }
-    served = session.Serve(command_.options.threads);
+    served = session.Serve(command_.options.threads, watchdog_);
   }
   // The mount is gone; a signal that comes now must not cut the end short.
   for (const int number : {SIGHUP, SIGINT, SIGTERM}) signal(number, SIG_IGN);
   notifier_->Stopping();
-  const absl::Status ended = End();
+  const absl::Status ended = OnFiber(watchdog_, [this] { return End(); });
   hooks_->Stop();
-  control_->Stop();
   return served.ok() ? ended : served;
 }
 
 absl::Status Daemon::End() {
-  if (command_.options.read_only) return absl::OkStatus();
+  absl::Status status;
+  if (!command_.options.read_only) status = SaveWhatIsLeft();
+  control_->EndConnections();
+  return status;
+}
+
+absl::Status Daemon::SaveWhatIsLeft() {
   if (probing_) probing_->Stop();
   recovery_->Stop();
   settling_->Stop();
@@ -450,12 +510,27 @@ absl::Status Daemon::End() {
 
 }  // namespace
 
-absl::Status RunDaemon(const MountCommand& command,
-                       std::function<void()> ready) {
+absl::Status RunDaemon(const MountCommand& command, std::function<void()> ready,
+                       bool* leg_hangs) {
   PrepareProcess();
-  Daemon daemon(command);
-  if (absl::Status status = daemon.Build(); !status.ok()) return status;
-  return daemon.Serve(std::move(ready));
+  const std::shared_ptr<Watchdog> watchdog =
+      Watchdog::Start(command.options.leg_timeout);
+  auto daemon = std::make_unique<Daemon>(command, watchdog.get());
+  absl::Status status = OnFiber(watchdog.get(), [&] {
+    absl::Status built = daemon->Build();
+    return built.ok() ? daemon->Start(std::move(ready)) : built;
+  });
+  if (status.ok()) status = daemon->Serve();
+  // It is stopped when the legs have been let go: that tells `mirrorfs umount`.
+  const std::unique_ptr<ControlServer> control = daemon->TakeControl();
+  (void)OnFiber(watchdog.get(), [&] {
+    daemon = nullptr;
+    return absl::OkStatus();
+  });
+  if (control != nullptr) control->Stop();
+  watchdog->Stop();
+  *leg_hangs = watchdog->left_behind() > 0;
+  return status;
 }
 
 }  // namespace mirrorfs

@@ -14,7 +14,10 @@ namespace mirrorfs {
 
 // Serves until the mount is gone. `ready` is called once it is usable; an
 // error before that means that nothing is mounted and nothing was changed.
-absl::Status RunDaemon(const MountCommand& command,
-                       std::function<void()> ready);
+// `leg_hangs`: some threads are in calls that do not return. The end was an
+// orderly one all the same, but the process must not wait for them, nor clean
+// up after itself while they may go on.
+absl::Status RunDaemon(const MountCommand& command, std::function<void()> ready,
+                       bool* leg_hangs);
 
 }  // namespace mirrorfs

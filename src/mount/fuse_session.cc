@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "mount/request_loop.h"
 
 namespace mirrorfs {
 namespace {
@@ -69,25 +70,15 @@ absl::Status FuseSession::AddInitFlags() {
   return ToStatus(Errno(-result), "the FUSE session");
 }
 
-absl::Status FuseSession::Serve(int threads) {
-  fuse_set_signal_handlers(session_);
-  fuse_loop_config* config = fuse_loop_cfg_create();
-  fuse_loop_cfg_set_max_threads(config, ThreadsFor(threads));
-  fuse_loop_cfg_set_idle_threads(config, ThreadsFor(threads));
-  fuse_loop_cfg_set_clone_fd(config, 0);
-  const int result = fuse_session_loop_mt(session_, config);
-  fuse_loop_cfg_destroy(config);
+absl::Status FuseSession::Serve(int threads, Watchdog* watchdog) {
+  const Errno error =
+      RequestLoop(session_, watchdog, ThreadsFor(threads)).Run();
   // By signal, or the mount is gone: both are how it is meant to end.
-  if (result < 0) {
-    return absl::InternalError(
-        absl::StrCat("the FUSE session ended: ", ErrnoText(Errno(-result))));
-  }
-  return absl::OkStatus();
+  return ToStatus(error, "the FUSE session ended");
 }
 
 FuseSession::~FuseSession() {
   if (session_ == nullptr) return;
-  fuse_remove_signal_handlers(session_);
   if (mounted_) fuse_session_unmount(session_);
   fuse_session_destroy(session_);
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "base/watchdog.h"
 #include "fuse/file_system.h"
 #include "mount/options.h"
 
@@ -15,8 +16,9 @@ class FuseSession {
  public:
   // Mounts; requests wait in the kernel until Serve.
   absl::Status Mount(const MountCommand& command, FileSystem* fs);
-  // Answers requests until the mount is gone or a signal asks to end.
-  absl::Status Serve(int threads);
+  // Answers requests until the mount is gone or a signal asks to end; see
+  // RequestLoop::Run. `threads`: how many workers at most, 0 for our choice.
+  absl::Status Serve(int threads, Watchdog* watchdog);
   ~FuseSession();
 
  private:

@@ -24,25 +24,27 @@ absl::Status LegLocks::Take(const std::vector<std::unique_ptr<Leg>>& legs) {
 absl::Status LegLocks::TakeOne(const Leg& leg) {
   const std::string name = absl::StrCat(kPrivateDir, "/lock");
   // A read-only leg cannot be changed by the other daemon either.
-  UniqueFd fd(openat(leg.root_fd(), name.c_str(),
-                     O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd.valid() && errno == EROFS) return absl::OkStatus();
-  struct stat st;
-  if (!fd.valid() || fstat(fd.get(), &st) != 0) {
-    return ToStatus(Errno::Last(),
-                    absl::StrCat("leg ", leg.path(), ": ", name));
+  const ErrnoOr<LegFd> fd =
+      leg.OpenObject(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd.error() == Errno(EROFS)) return absl::OkStatus();
+  const ErrnoOr<struct stat> st =
+      fd.ok() ? StatObject(*fd) : ErrnoOr<struct stat>(fd.error());
+  if (!st.ok()) {
+    return ToStatus(st.error(), absl::StrCat("leg ", leg.path(), ": ", name));
   }
   // A leg that has been away and is back may be locked by ourselves.
   const bool ours =
       std::any_of(locks_.begin(), locks_.end(), [&](const Lock& lock) {
-        return lock.dev == st.st_dev && lock.ino == st.st_ino;
+        return lock.dev == st->st_dev && lock.ino == st->st_ino;
       });
   if (ours) return absl::OkStatus();
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+  const Errno locked = fd->Call(
+      [](int fd) { return FromSyscall(flock(fd, LOCK_EX | LOCK_NB)); });
+  if (!locked.ok()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "leg ", leg.path(), ": in use by a mirror that is mounted"));
   }
-  locks_.push_back({st.st_dev, st.st_ino, std::move(fd)});
+  locks_.push_back({st->st_dev, st->st_ino, *fd});
   return absl::OkStatus();
 }
 

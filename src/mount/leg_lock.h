@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "base/fd.h"
 #include "leg/leg.h"
 
 namespace mirrorfs {
@@ -22,7 +21,7 @@ class LegLocks {
   struct Lock {
     dev_t dev;
     ino_t ino;
-    UniqueFd fd;
+    LegFd fd;
   };
   std::vector<Lock> locks_;
 };

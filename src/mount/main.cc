@@ -32,10 +32,22 @@ int Fail(ExitCode code, absl::string_view what) {
   return code;
 }
 
+// Leaves threads where they are that hang in a call to a leg.
+[[noreturn]] void LeaveAtOnce(ExitCode code) {
+  spdlog::shutdown();
+  fflush(nullptr);
+  _exit(code);
+}
+
 int RunForeground(const MountCommand& command) {
   SetUpDiagnostics(true);
-  const absl::Status status = RunDaemon(command, [] {});
-  return status.ok() ? kExitOk : Fail(kExitMount, status.message());
+  bool leg_hangs = false;
+  const absl::Status status = RunDaemon(
+      command, [] {}, &leg_hangs);
+  if (!status.ok()) Fail(kExitMount, status.message());
+  const ExitCode code = status.ok() ? kExitOk : kExitMount;
+  if (leg_hangs) LeaveAtOnce(code);
+  return code;
 }
 
 // The child's end of the pipe: "+" says usable, anything else is the error.
@@ -51,19 +63,24 @@ void LeaveTerminal() {
 
 int RunChild(const MountCommand& command, UniqueFd pipe) {
   setsid();
-  (void)!chdir("/");
   SetUpDiagnostics(false);
-  const absl::Status status = RunDaemon(command, [&] {
-    LeaveTerminal();
-    Report(pipe, "+");
-  });
-  if (status.ok()) return kExitOk;
-  if (pipe.valid()) {
+  bool leg_hangs = false;
+  const absl::Status status = RunDaemon(
+      command,
+      [&] {
+        LeaveTerminal();
+        (void)!chdir("/");
+        Report(pipe, "+");
+      },
+      &leg_hangs);
+  if (!status.ok() && pipe.valid()) {
     Report(pipe, status.message());
-  } else {
+  } else if (!status.ok()) {
     spdlog::error("{}", status.ToString());
   }
-  return kExitMount;
+  const ExitCode code = status.ok() ? kExitOk : kExitMount;
+  if (leg_hangs) LeaveAtOnce(code);
+  return code;
 }
 
 int RunParent(pid_t child, const UniqueFd& pipe) {
@@ -116,10 +133,6 @@ int Main(int argc, char** argv) {
   }
   command->mount_point = AbsolutePath(command->mount_point);
   ClearDeadMount(command->mount_point);
-  for (std::string& leg : command->legs) leg = AbsolutePath(leg);
-  const absl::Status status = CheckMountPoint(
-      command->mount_point, command->legs, command->options.log_dir);
-  if (!status.ok()) return Fail(kExitMount, status.message());
   return command->options.foreground ? RunForeground(*command)
                                      : RunBackground(*command);
 }

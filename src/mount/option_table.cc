@@ -228,6 +228,9 @@ constexpr MountOptionInfo kTable[] = {
     {"wait-legs", Kind::kValue, "DURATION",
      "wait that long for missing legs before starting degraded [0]",
      SetWaitLegs, ShowDuration<&O::wait_legs>},
+    {"leg-timeout", Kind::kValue, "DURATION",
+     "go on without a leg that takes longer to answer; 0: never [30s]",
+     SetDuration<&O::leg_timeout>, ShowDuration<&O::leg_timeout>},
     {"probe-interval", Kind::kValue, "DURATION",
      "how often legs are looked after: one that is gone fails, one that is "
      "back is taken in; 0 is never [10s]",

@@ -57,6 +57,8 @@ struct MountOptions {
 
   bool foreground = false;
   absl::Duration wait_legs = absl::ZeroDuration();  // always finite
+  // How long a leg may take to answer; zero or infinite: for ever.
+  absl::Duration leg_timeout = absl::Seconds(30);
 
   // Everyone may use the mount. Permissions are always checked by the kernel.
   bool allow_other = false;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "mount/upkeep.h"
 
-#include <pthread.h>
-
 namespace mirrorfs {
 
-Upkeep::Upkeep(absl::Duration period, std::function<void()> tick)
-    : period_(period), tick_(std::move(tick)), thread_([this] { Run(); }) {}
+Upkeep::Upkeep(Watchdog* watchdog, absl::Duration period,
+               std::function<void()> tick)
+    : period_(period),
+      tick_(std::move(tick)),
+      fiber_(watchdog, "upkeep", [this] { Run(); }) {}
 
 Upkeep::~Upkeep() { Stop(); }
 
@@ -16,11 +17,10 @@ void Upkeep::Stop() {
     stopping_ = true;
   }
   stop_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  fiber_.Join();
 }
 
 void Upkeep::Run() {
-  pthread_setname_np(pthread_self(), "upkeep");
   std::unique_lock lock(mutex_);
   for (;;) {
     stop_.wait_for(lock, absl::ToChronoMilliseconds(period_),

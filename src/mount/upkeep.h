@@ -4,16 +4,16 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
-#include <thread>
 
 #include "absl/time/time.h"
+#include "base/fiber.h"
 
 namespace mirrorfs {
 
-// Calls `tick` every so often from a thread of its own, until stopped.
+// Calls `tick` every so often from a fiber of its own, until stopped.
 class Upkeep {
  public:
-  Upkeep(absl::Duration period, std::function<void()> tick);
+  Upkeep(Watchdog* watchdog, absl::Duration period, std::function<void()> tick);
   ~Upkeep();
   void Stop();
 
@@ -25,7 +25,7 @@ class Upkeep {
   std::mutex mutex_;
   std::condition_variable stop_;
   bool stopping_ = false;
-  std::thread thread_;
+  Fiber fiber_;
 };
 
 }  // namespace mirrorfs

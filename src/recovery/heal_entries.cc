@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <shared_mutex>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"

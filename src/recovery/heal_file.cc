@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <shared_mutex>
 
 #include "absl/time/clock.h"
 #include "base/kill_point.h"
+#include "leg/content.h"
 #include "leg/copy_object.h"
 #include "leg/object.h"
 #include "recovery/healer.h"
@@ -20,9 +22,9 @@ constexpr int kTargetFlags = O_RDWR | O_NONBLOCK;
 
 constexpr absl::Duration kWaitPiece = absl::Milliseconds(100);
 
-bool IsRegular(int fd) {
-  struct stat st;
-  return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+bool IsRegular(const LegFd& fd) {
+  const ErrnoOr<mode_t> mode = ModeOf(fd);
+  return mode.ok() && S_ISREG(*mode);
 }
 
 RegionKey ParentEntries(const std::string& path) {
@@ -100,14 +102,13 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
                                        SizeGuardOf(key.path)};
   mirror_->gate().StartRecovery(held);
   Outcome outcome = Outcome::kHealed;
-  const ErrnoOr<UniqueFd> from =
-      mirror_->primary().OpenObject(key.path, O_PATH);
+  const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(key.path, O_PATH);
   if (!from.ok()) {
     outcome = IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
     Blame(mirror_->primary(), from.error());
   } else {
     targets.ForEach([&](LegSlot slot) {
-      if (!EqualizeOn(mirror_->leg(slot), key.path, from->get())) {
+      if (!EqualizeOn(mirror_->leg(slot), key.path, *from)) {
         outcome = Outcome::kLater;
       }
     });
@@ -119,11 +120,11 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
   return outcome;
 }
 
-bool Healer::EqualizeOn(Leg& leg, const std::string& path, int from) {
-  const ErrnoOr<UniqueFd> to = leg.OpenObject(path, O_PATH);
+bool Healer::EqualizeOn(Leg& leg, const std::string& path, const LegFd& from) {
+  const ErrnoOr<LegFd> to = leg.OpenObject(path, O_PATH);
   const ErrnoOr<struct stat> truth = StatObject(from);
   const ErrnoOr<struct stat> copy =
-      to.ok() ? StatObject(to->get()) : ErrnoOr<struct stat>(to.error());
+      to.ok() ? StatObject(*to) : ErrnoOr<struct stat>(to.error());
   const bool there = truth.ok() && copy.ok() &&
                      (truth->st_mode & S_IFMT) == (copy->st_mode & S_IFMT);
   if (!there) {
@@ -131,7 +132,7 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, int from) {
     if (!copy.ok()) Blame(leg, copy.error());
     return false;
   }
-  const Errno error = CopyAttributes(from, to->get());
+  const Errno error = CopyAttributes(from, *to);
   if (!error.ok()) {
     spdlog::warn("leg \"{}\": attributes of \"{}\": {}", leg.name(), path,
                  ErrnoText(error));
@@ -195,19 +196,20 @@ uint64_t Healer::SkipHoles(const std::string& path, uint64_t index,
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
   uint64_t next = UINT64_MAX;
   const auto look = [&](const Leg& leg) {
-    const ErrnoOr<UniqueFd> fd = leg.OpenObject(path, kSourceFlags);
-    struct stat st;
-    if (!fd.ok() || fstat(fd->get(), &st) != 0) {
+    const ErrnoOr<LegFd> fd = leg.OpenObject(path, kSourceFlags);
+    const ErrnoOr<struct stat> st =
+        fd.ok() ? StatObject(*fd) : ErrnoOr<struct stat>(fd.error());
+    if (!st.ok()) {
       next = index;
       return;
     }
-    const off_t data =
-        lseek(fd->get(), static_cast<off_t>(index * region_bytes), SEEK_DATA);
-    const uint64_t size = static_cast<uint64_t>(st.st_size);
+    const ErrnoOr<off_t> data =
+        SeekContent(*fd, static_cast<off_t>(index * region_bytes), SEEK_DATA);
+    const uint64_t size = static_cast<uint64_t>(st->st_size);
     const uint64_t end = (size + region_bytes - 1) / region_bytes;
-    const uint64_t found = data >= 0        ? data / region_bytes
-                           : errno == ENXIO ? std::max(end, index)
-                                            : index;
+    const uint64_t found = data.ok()                      ? *data / region_bytes
+                           : data.error() == Errno(ENXIO) ? std::max(end, index)
+                                                          : index;
     next = std::min(next, found);
   };
   look(mirror_->primary());
@@ -252,25 +254,22 @@ Healer::Outcome Healer::HealRegion(const std::string& path, uint64_t index,
 
 Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
                                    LegSet targets) {
-  const ErrnoOr<UniqueFd> from =
-      mirror_->primary().OpenObject(path, kSourceFlags);
+  const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(path, kSourceFlags);
   if (!from.ok()) {
     return IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
   }
-  struct stat truth;
-  if (fstat(from->get(), &truth) != 0 || !S_ISREG(truth.st_mode)) {
-    return Outcome::kGone;
-  }
+  const ErrnoOr<struct stat> truth = StatObject(*from);
+  if (!truth.ok() || !S_ISREG(truth->st_mode)) return Outcome::kGone;
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
   const uint64_t begin = index * region_bytes;
   const uint64_t end =
-      std::min(begin + region_bytes, static_cast<uint64_t>(truth.st_size));
+      std::min(begin + region_bytes, static_cast<uint64_t>(truth->st_size));
   pacer_->Spent(end - std::min(begin, end));
   Outcome outcome = Outcome::kHealed;
   targets.ForEach([&](LegSlot slot) {
     Leg& leg = mirror_->leg(slot);
-    const ErrnoOr<UniqueFd> to = leg.OpenObject(path, kTargetFlags);
-    if (!to.ok() || !IsRegular(to->get())) {
+    const ErrnoOr<LegFd> to = leg.OpenObject(path, kTargetFlags);
+    if (!to.ok() || !IsRegular(*to)) {
       if (to.ok() || IsGone(to.error())) NameIsMissing(path, slot);
       if (!to.ok()) Blame(leg, to.error());
       outcome = Outcome::kLater;
@@ -278,8 +277,8 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
     }
     KillPoint("recovery-copy");
     CopyCount count;
-    const Errno error = CopyContent(from->get(), to->get(), begin,
-                                    begin + region_bytes, buffers_, &count);
+    const Errno error =
+        CopyContent(*from, *to, begin, begin + region_bytes, buffers_, &count);
     if (error.ok()) {
       progress_->Compared(slot, end - std::min(begin, end), count.copied_bytes);
       return;

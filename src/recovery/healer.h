@@ -24,6 +24,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "dirtylog/dirty_log.h"
+#include "leg/copy_object.h"
 #include "leg/leg.h"
 #include "mirror/mirror.h"
 #include "recovery/link_index.h"
@@ -78,7 +79,7 @@ class Healer {
   bool HealAttributes(const DirtyLog::Work& work, LegSet targets);
   bool HealData(const DirtyLog::Work& work, LegSet targets);
   Outcome EqualizeAttributes(const RegionKey& key, LegSet targets, bool last);
-  bool EqualizeOn(Leg& leg, const std::string& path, int from);
+  bool EqualizeOn(Leg& leg, const std::string& path, const LegFd& from);
   Outcome HealTail(const RegionKey& key, uint64_t tail_from, LegSet targets);
   uint64_t SkipHoles(const std::string& path, uint64_t index, LegSet targets);
   // `healed` is called while changes of the region are still held off.
@@ -95,7 +96,8 @@ class Healer {
   HealProgress* const progress_;
   Pacer* const pacer_;
   const std::atomic<bool>* const stopping_;
-  std::string buffers_[2];
+  CallBuffer buffers_[2] = {CallBuffer(kCopyBufferBytes),
+                            CallBuffer(kCopyBufferBytes)};
   // Paths of the directory in work that are right on the leg in work.
   absl::flat_hash_set<std::string> names_healed_;
 };

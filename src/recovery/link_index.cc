@@ -2,6 +2,7 @@
 #include "recovery/link_index.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "leg/walk.h"
 

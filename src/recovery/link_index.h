@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "base/handover_lock.h"
 #include "leg/leg.h"
 #include "mirror/mirror.h"
 
@@ -37,7 +37,7 @@ class LinkIndex {
   std::vector<std::string> Verified(ino_t ino);
 
   Mirror* const mirror_;
-  std::mutex mutex_;
+  HandoverMutex mutex_;  // held during a walk
   absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
   absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
 

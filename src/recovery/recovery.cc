@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "recovery/recovery.h"
 
-#include <pthread.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "base/units.h"
@@ -23,11 +23,13 @@ constexpr int kRetryMsMax = 10'000;
 }  // namespace
 
 Recovery::Recovery(Mirror* mirror, EventSink* events, Pacer* pacer,
-                   const Clock* clock, std::function<void()> settle)
+                   const Clock* clock, std::function<void()> settle,
+                   Watchdog* watchdog)
     : mirror_(mirror),
       events_(events),
       pacer_(pacer),
       settle_(std::move(settle)),
+      watchdog_(watchdog),
       progress_(clock),
       links_(mirror) {}
 
@@ -36,14 +38,14 @@ Recovery::~Recovery() { Stop(); }
 void Recovery::Start() {
   mirror_->SetNameListener(
       [this](absl::string_view path) { links_.NewName(path); });
-  thread_ = std::thread([this] { Run(); });
+  fiber_ = Fiber(watchdog_, "recovery", [this] { Run(); });
 }
 
 void Recovery::Stop() {
   stopping_ = true;
   (void)mirror_->log().Presuspend();
   Wake();
-  if (thread_.joinable()) thread_.join();
+  fiber_.Join();
 }
 
 void Recovery::Wake() {
@@ -55,7 +57,6 @@ void Recovery::Wake() {
 }
 
 void Recovery::Run() {
-  pthread_setname_np(pthread_self(), "recovery");
   mirror_->present().ForEach(
       [this](LegSlot slot) { mirror_->leg(slot).RemoveTemporaries(); });
   int retry_ms = kRetryMsMin;
@@ -123,12 +124,12 @@ void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
       if (!stopping_) ++failures_;
     }
   };
-  std::vector<std::thread> helpers;
+  std::vector<Fiber> helpers;
   for (size_t n = 1; n < std::min(kWorkers, batch.size()); ++n) {
-    helpers.emplace_back(work);
+    helpers.emplace_back(watchdog_, "recovery", work);
   }
   work();
-  for (std::thread& helper : helpers) helper.join();
+  helpers.clear();
 }
 
 void Recovery::AnnounceStart(LegSet legs) {
@@ -138,10 +139,10 @@ void Recovery::AnnounceStart(LegSet legs) {
   (legs - announced_).ForEach([&](LegSlot slot) {
     const DirtyLog::SyncCount count =
         mirror_->log().GetSyncCount(LegSet::Of(slot));
-    events_->Post(EventName::kResyncStarted, mirror_->leg(slot).name(),
-                  absl::StrCat("known to be missing: regions ", count.regions,
-                               ", files ", count.files, ", directories ",
-                               count.directories));
+    events_->Post(
+        EventName::kResyncStarted, mirror_->leg(slot).name(),
+        absl::StrCat("known to be missing: regions ", count.regions, ", files ",
+                     count.files, ", directories ", count.directories));
   });
   announced_ |= legs;
 }

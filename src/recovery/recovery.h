@@ -19,11 +19,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/event.h"
+#include "base/fiber.h"
 #include "dirtylog/dirty_log.h"
 #include "mirror/mirror.h"
 #include "recovery/healer.h"
@@ -33,9 +33,10 @@ namespace mirrorfs {
 
 class Recovery {
  public:
-  // `settle`: see Mirror::ClearIdle. The others outlive it.
+  // `settle`: see Mirror::ClearIdle. The others outlive it. Without a watchdog,
+  // a leg that hangs makes it hang.
   Recovery(Mirror* mirror, EventSink* events, Pacer* pacer, const Clock* clock,
-           std::function<void()> settle);
+           std::function<void()> settle, Watchdog* watchdog = nullptr);
   ~Recovery();
 
   void Start();
@@ -63,6 +64,7 @@ class Recovery {
   EventSink* const events_;
   Pacer* const pacer_;
   const std::function<void()> settle_;
+  Watchdog* const watchdog_;
   HealProgress progress_;
   LinkIndex links_;
   std::atomic<bool> stopping_{false};
@@ -73,7 +75,7 @@ class Recovery {
   std::mutex mutex_;
   std::condition_variable woken_;
   bool wake_ = true;
-  std::thread thread_;
+  Fiber fiber_;
 };
 
 }  // namespace mirrorfs

@@ -47,6 +47,7 @@ MAY_INCLUDE_ONLY = {
 KNOWN_TO_FEW = {
     "rocksdb/": {"dirtylog/disk_log.cc"},
     "fuse": {"fuse/fuse_api.h"},
+    "boost/": {"base/coroutine.cc"},
     "liburing": {"leg/parallel_sync.cc"},
 }
 

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "base/call_target.h"
+
+#include <utility>
+
+namespace mirrorfs {
+
+void CallTarget::SetProgress(std::function<uint64_t()> progress) {
+  std::lock_guard lock(mutex_);
+  progress_ = std::move(progress);
+}
+
+uint64_t CallTarget::Progress() {
+  std::lock_guard lock(mutex_);
+  return progress_ ? progress_() : 0;
+}
+
+void CallTarget::SetHungListener(std::function<void()> listener) {
+  std::lock_guard lock(listener_mutex_);
+  listener_ = std::move(listener);
+}
+
+void CallTarget::TellListener() {
+  std::lock_guard lock(listener_mutex_);
+  if (listener_) listener_();
+}
+
+void CallTarget::CloseLater(UniqueFd fd) {
+  std::lock_guard lock(mutex_);
+  // If it has come back meanwhile, the next one that ends late closes it.
+  to_close_.push_back(std::move(fd));
+}
+
+void CallTarget::EndLateCall() {
+  std::unique_lock lock(mutex_);
+  while (!to_close_.empty()) {
+    std::vector<UniqueFd> closing = std::exchange(to_close_, {});
+    lock.unlock();
+    closing.clear();  // which may hang again; we are late still
+    lock.lock();
+  }
+  late_calls_.fetch_sub(1);
+}
+
+}  // namespace mirrorfs

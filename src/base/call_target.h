@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What calls may hang on: there is one for each leg, and it outlives the leg
+// while a call is still out.
+//
+// It hangs from the moment that a call has been left behind until all that
+// were have returned. Meanwhile further calls fail at once. What a late call
+// did in the end has happened, although its answer is not known to anybody:
+// so nothing may be taken as settled on a leg that has late calls.
+//
+// Threads: all calls from any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/handover_lock.h"
+
+namespace mirrorfs {
+
+class CallTarget : public std::enable_shared_from_this<CallTarget> {
+ public:
+  // `name` is for diagnostics.
+  explicit CallTarget(std::string name) : name_(std::move(name)) {}
+
+  const std::string& name() const { return name_; }
+  // `progress` counts what the target is seen to get done: a call is not given
+  // up while that goes up. It must not hang itself. Null: not known.
+  void SetProgress(std::function<uint64_t()> progress);
+  uint64_t Progress();
+
+  // Calls that were left behind and have not returned.
+  int late_calls() const { return late_calls_.load(); }
+  bool hung() const { return late_calls() > 0; }
+
+  // Called once each time that it begins to hang, by a fiber of its own that
+  // holds no lock. When this returns, the listener set before is not running
+  // any more; so it may be taken away by who must not be called after it.
+  void SetHungListener(std::function<void()> listener);
+  void TellListener();
+
+  // Closes it when the target does not hang any more.
+  void CloseLater(UniqueFd fd);
+
+  // One more call that somebody has left behind, and its end. The last one
+  // closes what was to be closed later.
+  void BeginLateCall() { late_calls_.fetch_add(1); }
+  void EndLateCall();
+
+ private:
+  const std::string name_;
+  std::atomic<int> late_calls_{0};
+  HandoverMutex listener_mutex_;
+  std::function<void()> listener_;
+  std::mutex mutex_;
+  std::function<uint64_t()> progress_;
+  std::vector<UniqueFd> to_close_;
+};
+
+}  // namespace mirrorfs

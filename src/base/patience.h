@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "base/call_target.h"
+
+namespace mirrorfs {
+
+// How long one call to a target is waited for: for the time-out, and again as
+// often as the target is seen to have got something done meanwhile; but not for
+// ever. A target that hangs for another call is not waited for.
+class Patience {
+ public:
+  explicit Patience(CallTarget& target)
+      : first_(Clock::now()), since_(first_), progress_(target.Progress()) {}
+
+  bool IsOver(CallTarget& target, absl::Duration timeout) {
+    if (target.hung()) return true;
+    const Clock::time_point now = Clock::now();
+    if (absl::FromChrono(now - since_) < timeout) return false;
+    const uint64_t progress = target.Progress();
+    if (progress == progress_ ||
+        absl::FromChrono(now - first_) >= timeout * kTimeoutsMax) {
+      return true;
+    }
+    progress_ = progress;
+    since_ = now;
+    return false;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr int kTimeoutsMax = 10;
+
+  Clock::time_point first_;
+  Clock::time_point since_;  // it got something done
+  uint64_t progress_;
+};
+
+}  // namespace mirrorfs

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "base/watchdog.h"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "base/fiber.h"
+#include "base/thread.h"
+
+namespace mirrorfs {
+namespace {
+
+// How many looks a time-out takes, and how often at least and at most.
+constexpr int kLooks = 10;
+constexpr absl::Duration kPeriodMin = absl::Milliseconds(5);
+constexpr absl::Duration kPeriodMax = absl::Seconds(1);
+
+}  // namespace
+
+std::shared_ptr<Watchdog> Watchdog::Start(absl::Duration call_timeout) {
+  if (call_timeout == absl::InfiniteDuration()) {
+    call_timeout = absl::ZeroDuration();
+  }
+  std::shared_ptr<Watchdog> watchdog(new Watchdog(call_timeout));
+  if (call_timeout == absl::ZeroDuration()) return watchdog;
+  watchdog->thread_ =
+      StartThread("watchdog", [dog = watchdog.get()] { dog->Run(); });
+  return watchdog;
+}
+
+Watchdog::Watchdog(absl::Duration call_timeout) : timeout_(call_timeout) {}
+
+void Watchdog::Stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  stop_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+int Watchdog::left_behind() const {
+  std::lock_guard lock(mutex_);
+  return left_behind_;
+}
+
+void Watchdog::Add(Carrier* carrier) {
+  std::lock_guard lock(mutex_);
+  carriers_.insert(carrier);
+}
+
+void Watchdog::Remove(Carrier* carrier) {
+  std::lock_guard lock(mutex_);
+  carriers_.erase(carrier);
+}
+
+void Watchdog::Interrupt(const FiberState& fiber) {
+  std::lock_guard lock(mutex_);
+  for (const Carrier* carrier : carriers_) {
+    // A carrier that was left behind is in a call for ever.
+    if (carrier->fiber_.get() == &fiber && carrier->state_ % 2 == 0) {
+      tgkill(getpid(), carrier->tid_, kWakeSignal);
+    }
+  }
+}
+
+void Watchdog::NoteReturn() {
+  std::lock_guard lock(mutex_);
+  --left_behind_;
+}
+
+void Watchdog::Run() {
+  const absl::Duration period =
+      std::clamp(timeout_ / kLooks, kPeriodMin, kPeriodMax);
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    stop_.wait_for(lock, absl::ToChronoNanoseconds(period));
+    // Again, because a target that has been found to hang makes others overdue.
+    while (TakeOverdueFibers()) {
+    }
+    TellListeners();
+  }
+}
+
+bool Watchdog::TakeOverdueFibers() {
+  bool any = false;
+  for (Carrier* carrier : carriers_) {
+    uint64_t call = carrier->state_.load(std::memory_order_relaxed);
+    const bool out = call % 2 == 1 && call != Carrier::kSeized;
+    // While it is seized the carrier does not touch the fiber, and the fiber
+    // does not run; a call that ends meanwhile waits for mutex_.
+    if (!out || !carrier->state_.compare_exchange_strong(
+                    call, Carrier::kSeized, std::memory_order_acq_rel)) {
+      continue;
+    }
+    if (IsOverdue(*carrier, call) && TakeFiber(*carrier)) {
+      any = true;
+    } else {
+      carrier->state_.store(call, std::memory_order_release);
+    }
+  }
+  return any;
+}
+
+bool Watchdog::IsOverdue(Carrier& carrier, uint64_t call) {
+  CallTarget& target = *carrier.fiber_->target;
+  std::optional<Carrier::Sighting>& seen = carrier.sighting_;
+  if (!seen || seen->call != call) {
+    seen.emplace(Carrier::Sighting{call, Patience(target)});
+  }
+  return seen->patience.IsOver(target, timeout_);
+}
+
+bool Watchdog::TakeFiber(Carrier& carrier) {
+  const FiberState& fiber = *carrier.fiber_;
+  auto left = std::make_unique<Carrier::LeftCall>();
+  left->target = fiber.target->shared_from_this();
+  for (const PinnedThing* at = fiber.pinned; at != nullptr; at = at->below) {
+    left->pinned.push_back(at->thing);
+  }
+  try {
+    StartCarrier(carrier.fiber_);  // which waits for mutex_ before it goes on
+  } catch (const std::system_error&) {
+    return false;  // at the next look, then
+  }
+  const bool first = !left->target->hung();
+  left->target->BeginLateCall();
+  ++left_behind_;
+  if (first) {
+    spdlog::error("{}: does not answer; going on without it",
+                  left->target->name());
+    to_tell_.push_back(left->target);
+  }
+  carrier.left_ = std::move(left);
+  return true;
+}
+
+void Watchdog::TellListeners() {
+  while (!to_tell_.empty()) {
+    const std::shared_ptr<CallTarget> target = to_tell_.back();
+    try {
+      Fiber(this, "hung", [target] { target->TellListener(); }).Detach();
+    } catch (const std::system_error&) {
+      return;  // at the next look
+    }
+    to_tell_.pop_back();
+  }
+}
+
+}  // namespace mirrorfs
