@@ -178,6 +178,7 @@ absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
   absl::Status status = membership_->LegReturned(in);
   if (!status.ok()) return status;
   legs_->SetUp(slot);
+  ListenToHangs(slot);
   spdlog::info("leg \"{}\" is back, and catches up", legs_->at(slot).name());
   Post(EventName::kLegBack, legs_->at(slot).name(),
        accounted ? "" : "compared whole");

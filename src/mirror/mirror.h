@@ -82,6 +82,7 @@ class Mirror {
   // The legs, log, membership and clock outlive it.
   Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
          const Clock* clock);
+  ~Mirror();
 
   // --- the set of legs ---
   LegTable& legs() { return *legs_; }
@@ -304,6 +305,7 @@ class Mirror {
                   const std::vector<std::pair<LegSlot, Errno>>& failed,
                   bool any_durable);
 
+  void ListenToHangs(LegSlot slot);
   LegSlot Heir(LegSet without);
   LegSet RecordLegs(LegSet out);
   bool RecordLegGone(LegSlot slot, bool was_primary);

@@ -43,7 +43,8 @@ Errno SetSize(fuse_req_t request, FaultyLeg& leg, int fd, off_t size) {
   if (growth < 0) leg.space().Give(-growth);
   const Unsynced::Lock lock = leg.unsynced().Before(
       fd, static_cast<uint64_t>(size), static_cast<uint64_t>(before->st_size));
-  const WithoutSetIdPrivilege without(TakesSetId(request, fd));
+  const WithoutSetIdPrivilege without(
+      {TakesSetId(request, fd), fuse_req_ctx(request)->gid});
   const std::string path = "/proc/self/fd/" + std::to_string(fd);
   return FromSyscall(truncate(path.c_str(), size));
 }

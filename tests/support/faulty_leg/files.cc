@@ -143,7 +143,8 @@ void Write(fuse_req_t request, fuse_ino_t id, const char* bytes, size_t size,
           const Unsynced::Lock lock =
               leg.unsynced().Before(fd, static_cast<uint64_t>(offset),
                                     static_cast<uint64_t>(fitting));
-          const WithoutSetIdPrivilege without(TakesSetId(request, fd));
+          const WithoutSetIdPrivilege without(
+              {TakesSetId(request, fd), fuse_req_ctx(request)->gid});
           const ssize_t written =
               pwrite(fd, bytes, static_cast<size_t>(fitting), offset);
           if (written < 0) return Errno::Last();
@@ -180,7 +181,8 @@ void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
           }
           const Unsynced::Lock lock = leg.unsynced().Before(
               fd, static_cast<uint64_t>(offset), static_cast<uint64_t>(length));
-          const WithoutSetIdPrivilege without(TakesSetId(request, fd));
+          const WithoutSetIdPrivilege without(
+              {TakesSetId(request, fd), fuse_req_ctx(request)->gid});
           return Done(fallocate(fd, mode, offset, length));
         });
 }
@@ -196,7 +198,8 @@ void Copy(fuse_req_t request, fuse_ino_t, off_t from_offset,
           if (fitting == 0 && size > 0) return Errno(ENOSPC);
           const Unsynced::Lock lock =
               leg.unsynced().Before(fd, static_cast<uint64_t>(offset), size);
-          const WithoutSetIdPrivilege without(TakesSetId(request, fd));
+          const WithoutSetIdPrivilege without(
+              {TakesSetId(request, fd), fuse_req_ctx(request)->gid});
           const ssize_t copied = copy_file_range(
               FdOf(from), &from_offset, fd, &offset,
               static_cast<size_t>(fitting), static_cast<unsigned>(flags));
