@@ -114,6 +114,12 @@ class Mirror {
   // A leg is there (again). `accounted`: the log knows all that it lacks.
   absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
   absl::Status Promote(LegSlot slot);
+  // Everything on `legs`, none of which is the primary, is compared again,
+  // `first` before the rest.
+  absl::Status Resync(LegSet legs, const std::optional<RegionMark>& first);
+  // The labels say who sees the changes that follow. False: no leg can be
+  // told.
+  bool ReadyForChanges();
   // Why a leg that is down is down.
   void SetLegDown(LegSlot slot, LegState why);
   void Post(EventName event, const std::string& leg, const std::string& detail);
@@ -291,7 +297,6 @@ class Mirror {
   LegSet RecordLegs(LegSet out);
   bool RecordLegGone(LegSlot slot, bool was_primary);
   bool MendLog();
-  bool ReadyForChanges();
 
   LegTable* const legs_;
   std::atomic<ReadFrom> read_from_;

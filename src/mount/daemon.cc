@@ -28,6 +28,7 @@
 #include "mirror/membership.h"
 #include "mount/control_commands.h"
 #include "mount/fuse_session.h"
+#include "mount/leg_admin.h"
 #include "mount/leg_lock.h"
 #include "mount/live_options.h"
 #include "mount/mount_point.h"
@@ -183,6 +184,7 @@ class Daemon {
   std::unique_ptr<Membership> membership_;
   std::unique_ptr<Mirror> mirror_;
   std::unique_ptr<LegProbe> probe_;
+  std::unique_ptr<LegAdmin> admin_;
   std::unique_ptr<DirtyBytes> dirty_bytes_;
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Pacer> pacer_;
@@ -255,10 +257,13 @@ absl::Status Daemon::BuildMirror() {
     });
   }
   events_ = std::make_unique<EventLog>(assembly_.label.mirror_name, &clock_);
-  facts_ = {command_.mount_point, assembly_.paths, command_.options.read_only};
+  facts_ = {command_.mount_point, {}, command_.options.read_only};
 
   legs_ = std::make_unique<LegTable>(std::move(assembly_.legs), all,
                                      verdict.primary);
+  for (const LabelMember& member : assembly_.label.members) {
+    if (member.offline) legs_->SetDown(member.slot, LegState::kOffline);
+  }
   setup.legs = legs_.get();
   setup.on_enospc = OnEnospcOf(command_.options);
   membership_ = std::make_unique<Membership>(assembly_.label, legs_.get(),
@@ -277,6 +282,9 @@ absl::Status Daemon::BuildMirror() {
   probe_ = std::make_unique<LegProbe>(
       mirror_.get(), assembly_.paths,
       [this](const Leg& leg) { return locks_.TakeOne(leg); });
+  admin_ = std::make_unique<LegAdmin>(mirror_.get(), probe_.get(), &locks_,
+                                      command_.mount_point,
+                                      command_.options.read_only);
   PostStart();
   if (!log_in_use_) return absl::OkStatus();
   mirror_->gate().AdoptDirty();
@@ -289,6 +297,7 @@ void Daemon::PostStart() {
   const LegSet in_sync = assembly_.verdict.in_sync;
   for (const LabelMember& member : assembly_.label.members) {
     if (assembly_.verdict.present.has(member.slot)) continue;
+    if (member.offline) continue;
     const std::string& path = assembly_.paths[member.slot];
     events_->Post(EventName::kLegMissing, member.name,
                   path.empty() ? "no path was given for it" : path);
@@ -312,9 +321,9 @@ void Daemon::BuildOptions() {
 }
 
 absl::Status Daemon::StartControl() {
-  const ControlledMirror on = {mirror_.get(),      recovery_.get(),
-                               events_.get(),      options_.get(),
-                               dirty_bytes_.get(), facts_};
+  const ControlledMirror on = {
+      mirror_.get(),      recovery_.get(), events_.get(), options_.get(),
+      dirty_bytes_.get(), probe_.get(),    admin_.get(),  facts_};
   absl::StatusOr<std::unique_ptr<ControlServer>> control =
       ControlServer::Start(ControlSocketPath(assembly_.label.mirror_uuid),
                            [on](const nlohmann::json& request) {
@@ -327,14 +336,15 @@ absl::Status Daemon::StartControl() {
 
 absl::Status Daemon::CheckOptions(const MountOptions& options) const {
   LegSlot preferred = -1;
-  return ReadFromOf(options.read_policy, assembly_.label, &preferred).status();
+  return ReadFromOf(options.read_policy, membership_->label(), &preferred)
+      .status();
 }
 
 // Whatever may change while mounted, see LiveOptions.
 void Daemon::ApplyOptions(const MountOptions& options) {
   LegSlot preferred = -1;
   const absl::StatusOr<ReadFrom> read_from =
-      ReadFromOf(options.read_policy, assembly_.label, &preferred);
+      ReadFromOf(options.read_policy, membership_->label(), &preferred);
   if (read_from.ok() && !options.read_only) {
     mirror_->SetReadFrom(*read_from, preferred);
   }
@@ -345,6 +355,7 @@ void Daemon::ApplyOptions(const MountOptions& options) {
 void Daemon::Tick() {
   mirror_->gate().Tick();
   mirror_->ClearIdle(/*all=*/false, [this] { fs_->SettleOpenFiles(); });
+  admin_->FinishReplacing();
 }
 
 absl::Status Daemon::Serve(std::function<void()> ready) {
@@ -366,6 +377,7 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
                                    [this] { return fs_->requests(); });
   recovery_ = std::make_unique<Recovery>(mirror_.get(), events_.get(),
                                          pacer_.get(), &clock_, settle);
+  recovery_->SetAdmissionListener([this] { admin_->FinishReplacing(); });
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
   BuildOptions();
   if (absl::Status status = StartControl(); !status.ok()) return status;
@@ -398,6 +410,7 @@ absl::Status Daemon::Serve(std::function<void()> ready) {
 
 absl::Status Daemon::End() {
   if (command_.options.read_only) return absl::OkStatus();
+  admin_->Close();
   if (probing_) probing_->Stop();
   recovery_->Stop();
   upkeep_->Stop();

@@ -32,6 +32,7 @@ absl::Status LegLocks::TakeOne(const Leg& leg) {
     return ToStatus(Errno::Last(),
                     absl::StrCat("leg ", leg.path(), ": ", name));
   }
+  std::lock_guard lock(mutex_);
   // A leg that has been away and is back may be locked by ourselves.
   const bool ours =
       std::any_of(locks_.begin(), locks_.end(), [&](const Lock& lock) {
@@ -44,6 +45,18 @@ absl::Status LegLocks::TakeOne(const Leg& leg) {
   }
   locks_.push_back({st.st_dev, st.st_ino, std::move(fd)});
   return absl::OkStatus();
+}
+
+void LegLocks::Release(const Leg& leg) {
+  const std::string name = absl::StrCat(kPrivateDir, "/lock");
+  struct stat st;
+  if (fstatat(leg.root_fd(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+    return;
+  }
+  std::lock_guard lock(mutex_);
+  std::erase_if(locks_, [&](const Lock& held) {
+    return held.dev == st.st_dev && held.ino == st.st_ino;
+  });
 }
 
 }  // namespace mirrorfs

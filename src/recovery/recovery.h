@@ -38,6 +38,10 @@ class Recovery {
            std::function<void()> settle);
   ~Recovery();
 
+  // Called when legs have joined the set of up-to-date ones. Before Start.
+  void SetAdmissionListener(std::function<void()> listener) {
+    on_admission_ = std::move(listener);
+  }
   void Start();
   // No region is taken up any more; returns when those in work are done.
   void Stop();
@@ -63,6 +67,7 @@ class Recovery {
   EventSink* const events_;
   Pacer* const pacer_;
   const std::function<void()> settle_;
+  std::function<void()> on_admission_;
   HealProgress progress_;
   LinkIndex links_;
   std::atomic<bool> stopping_{false};
