@@ -7,6 +7,8 @@ const char* EventText(EventName name) {
   switch (name) {
     case EventName::kLegFailed:
       return "leg-failed";
+    case EventName::kLegOffline:
+      return "leg-offline";
     case EventName::kLegMissing:
       return "leg-missing";
     case EventName::kLegBack:

@@ -13,6 +13,7 @@ namespace mirrorfs {
 
 enum class EventName {
   kLegFailed,   // a leg does not take part any more
+  kLegOffline,  // a leg was taken out, or detached, by the administrator
   kLegMissing,  // a leg is not here
   kLegBack,     // a leg that was failed or missing is here again
   kLegInSync,   // a leg lacks nothing, durably, and its label says so

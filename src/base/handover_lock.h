@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <utility>
 
 namespace mirrorfs {
 
@@ -21,6 +22,10 @@ class HandoverMutex {
     std::unique_lock guard(mutex_);
     released_.wait(guard, [this] { return !held_; });
     held_ = true;
+  }
+  bool try_lock() {
+    std::lock_guard guard(mutex_);
+    return !std::exchange(held_, true);
   }
   void unlock() {
     {

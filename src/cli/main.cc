@@ -50,6 +50,14 @@ int RunCommandLine(int argc, char** argv) {
   AddWaitSyncCommand(app, &exit_code);
   AddUmountCommand(app, &exit_code);
   AddCheckCommand(app, &exit_code);
+  AddOfflineCommand(app, &exit_code);
+  AddOnlineCommand(app, &exit_code);
+  AddAttachCommand(app, &exit_code);
+  AddDetachCommand(app, &exit_code);
+  AddReplaceCommand(app, &exit_code);
+  AddPromoteCommand(app, &exit_code);
+  AddResyncCommand(app, &exit_code);
+  AddClearCommand(app, &exit_code);
   AddResolveCommand(app, &exit_code);
   AddVersionCommand(app, &exit_code);
   AddHelpCommand(app);

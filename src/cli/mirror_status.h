@@ -20,7 +20,8 @@ struct LegStatus {
   std::string name;
   std::string path;
   std::string uuid;
-  std::string state;  // in-sync, resync, failed, offline, missing, stale
+  std::string state;     // in-sync, resync, failed, offline, missing, stale
+  std::string replaces;  // the name of the leg whose place it will take
   bool primary = false;
   bool write_mostly = false;
   bool free_known = false;

@@ -69,8 +69,9 @@ absl::Status CheckTogether(const std::vector<std::string>& paths,
 
 }  // namespace
 
-absl::StatusOr<OfflineLegs> OpenOffline(const std::vector<std::string>& paths) {
-  if (paths.size() < 2) {
+absl::StatusOr<OfflineLegs> OpenOffline(const std::vector<std::string>& paths,
+                                        size_t count_min) {
+  if (paths.size() < count_min) {
     return absl::InvalidArgumentError("at least two legs are needed");
   }
   OfflineLegs legs;

@@ -23,7 +23,8 @@ struct OfflineLegs {
 // The legs at `paths`, which belong to one mirror. Fails with NotFound when
 // one is no leg, FailedPrecondition when the mirror is mounted, and
 // InvalidArgument when they do not belong together.
-absl::StatusOr<OfflineLegs> OpenOffline(const std::vector<std::string>& paths);
+absl::StatusOr<OfflineLegs> OpenOffline(const std::vector<std::string>& paths,
+                                        size_t count_min = 2);
 
 // The exit code for a failure of OpenOffline.
 int OfflineExitCode(const absl::Status& status);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/leg_command.h"
 #include "cli/mirror_lookup.h"
 #include "cli/offline_legs.h"
 #include "cli/output.h"
@@ -31,8 +32,26 @@ bool IsOneOf(const std::string& path, const std::vector<std::string>& paths) {
   });
 }
 
+int ResolveMounted(const ResolveArgs& args) {
+  LegCommandArgs words;
+  words.what = args.legs[0];
+  words.dry_run = args.dry_run;
+  words.json = args.json;
+  return RunLegCommand(
+      words, {{"command", "resolve"}, {"keep", args.keep}},
+      absl::StrCat(args.keep,
+                   " stays as it is; legs in conflict are made equal to it"),
+      {{"kept", args.keep}});
+}
+
 int RunResolve(const ResolveArgs& args) {
-  const absl::StatusOr<OfflineLegs> legs = OpenOffline(args.legs);
+  const bool one = args.legs.size() == 1;
+  if (one && !absl::IsNotFound(FindMirror(args.legs[0]).status())) {
+    return ResolveMounted(args);
+  }
+  // The one leg that is left may be one that was taken out.
+  const absl::StatusOr<OfflineLegs> legs =
+      OpenOffline(args.legs, /*count_min=*/1);
   if (!legs.ok()) {
     PrintError(legs.status());
     return OfflineExitCode(legs.status());
@@ -67,7 +86,10 @@ void AddResolveCommand(CLI::App& app, int* exit_code) {
   auto* command = app.add_subcommand(
       "resolve", "End a conflict: keep one leg's changes, give up the others'");
   auto args = std::make_shared<ResolveArgs>();
-  command->add_option("LEG", args->legs, "all legs that are there")->required();
+  command
+      ->add_option("LEG", args->legs,
+                   "all legs that are there, or a mounted mirror")
+      ->required();
   command->add_option("--keep", args->keep, "the leg that stays as it is")
       ->required();
   command->add_flag("-n,--dry-run", args->dry_run, "check the legs only");

@@ -49,7 +49,7 @@ constexpr StateAdvice kStateAdvice[] = {
     {"missing", "is missing", "are missing",
      "bring it back and mount again; what was missed is copied then"},
     {"offline", "is offline", "are offline",
-     "mount again with it; what was missed is copied then"},
+     "`mirrorfs online` takes it in; what was missed is copied then"},
     {"stale", "is out of date", "are out of date", "none needed"},
     {"resync", "is catching up", "are catching up", "none needed"},
 };
@@ -151,8 +151,8 @@ std::string ErrorsText(const MirrorStatus& mirror) {
 Advice AdviceFor(const MirrorStatus& mirror) {
   if (mirror.state == "conflict") {
     return {"legs were changed without each other.",
-            "unmount, then `mirrorfs resolve --keep LEG LEG...` keeps one "
-            "leg's changes."};
+            "`mirrorfs resolve --keep LEG MIRROR` keeps what a leg that is up "
+            "has; to keep another's, unmount and name all legs."};
   }
   for (const StateAdvice& advice : kStateAdvice) {
     const LegsInState legs = InState(mirror, advice.state);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "cli/wait_sync.h"
+
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -26,13 +28,6 @@ namespace {
 // Quick at first, since most waits are short.
 constexpr absl::Duration kPollMin = absl::Milliseconds(50);
 constexpr absl::Duration kPollMax = absl::Seconds(1);
-
-struct WaitArgs {
-  std::string what;
-  std::string timeout;
-  std::string every = "10s";
-  bool json = false;
-};
 
 // Says how far it is, on standard error: as a bar that stays on its line when
 // that is a terminal, else as a line from time to time.
@@ -96,7 +91,10 @@ bool IsPresent(const LegStatus& leg) {
 bool IsInSync(const MirrorStatus& mirror) {
   return std::all_of(mirror.legs.begin(), mirror.legs.end(),
                      [](const LegStatus& leg) {
-                       return !IsPresent(leg) || leg.state == "in-sync";
+                       // One that replaces another one is not done before
+                       // that is gone.
+                       return !IsPresent(leg) ||
+                              (leg.state == "in-sync" && leg.replaces.empty());
                      });
 }
 
@@ -112,6 +110,7 @@ int Finish(const WaitArgs& args, const MountedMirror& mirror, int exit_code) {
     PrintJson({{"mirrors", nlohmann::ordered_json::array({mirror.json})},
                {"in_sync", exit_code == kExitHealthy}});
   } else if (exit_code == kExitHealthy) {
+    if (args.quiet) return exit_code;
     std::cout << Printable(mirror.status.name) << ": "
               << mirror.status.InSyncLegs() << " of "
               << Count(mirror.status.legs.size(), "leg", "legs")
@@ -119,17 +118,16 @@ int Finish(const WaitArgs& args, const MountedMirror& mirror, int exit_code) {
   } else if (exit_code == kExitResyncing) {
     PrintError(absl::StrCat(args.what, ": not in sync after ", args.timeout));
   } else {
-    PrintError(
-        absl::StrCat(args.what,
-                     ": legs were changed without each other; unmount, then "
-                     "`mirrorfs resolve`"));
+    PrintError(absl::StrCat(args.what,
+                            ": legs were changed without each other; `mirrorfs "
+                            "resolve` says which to keep"));
   }
   return exit_code;
 }
 
 int Wait(const WaitArgs& args, MountedMirror mirror, absl::Time deadline,
          absl::Duration every) {
-  ProgressShow progress(mirror.status.name, every, args.json);
+  ProgressShow progress(mirror.status.name, every, args.json || args.quiet);
   for (absl::Duration pause = kPollMin;;
        pause = std::min(pause * 1.5, progress.pause_max())) {
     const bool over = mirror.status.state == "conflict" ||
@@ -163,7 +161,9 @@ int Wait(const WaitArgs& args, MountedMirror mirror, absl::Time deadline,
   }
 }
 
-int RunWaitSync(const WaitArgs& args) {
+}  // namespace
+
+int WaitForSync(const WaitArgs& args) {
   absl::Time deadline = absl::InfiniteFuture();
   if (!args.timeout.empty()) {
     const absl::StatusOr<absl::Duration> timeout = ParseDuration(args.timeout);
@@ -184,8 +184,6 @@ int RunWaitSync(const WaitArgs& args) {
   return absl::IsNotFound(mirror.status()) ? kExitNotMounted : kExitUsage;
 }
 
-}  // namespace
-
 void AddWaitSyncCommand(CLI::App& app, int* exit_code) {
   auto* command = app.add_subcommand(
       "wait-sync", "Wait until every leg that is there is in sync");
@@ -198,7 +196,7 @@ void AddWaitSyncCommand(CLI::App& app, int* exit_code) {
                       "say how far it is that often [10s]; a terminal gets a "
                       "bar instead");
   command->add_flag("--json", args->json, "print JSON");
-  command->callback([args, exit_code] { *exit_code = RunWaitSync(*args); });
+  command->callback([args, exit_code] { *exit_code = WaitForSync(*args); });
 }
 
 }  // namespace mirrorfs

@@ -40,7 +40,7 @@ Json DescribeResync(const LegProgress& done, uint64_t bytes) {
           {"eta_s", rate == 0 ? 0 : (bytes + rate - 1) / rate}};
 }
 
-Json DescribeLeg(Mirror& mirror, const LabelMember& member,
+Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
                  const LegProgress& done, uint64_t dirty_bytes,
                  const MirrorFacts& facts) {
   const LegSlot slot = member.slot;
@@ -62,6 +62,8 @@ Json DescribeLeg(Mirror& mirror, const LabelMember& member,
                  {"files", count.files},
                  {"directories", count.directories}}},
                {"resync", DescribeResync(done, bytes)}};
+  const LabelMember* replaced = label.FindMember(member.replaces);
+  if (replaced != nullptr) json["replaces"] = replaced->name;
   if (mirror.present().has(slot)) {
     const ErrnoOr<struct statvfs> st = mirror.leg(slot).Statvfs();
     if (st.ok()) json["free_bytes"] = st->f_bavail * st->f_frsize;
@@ -111,7 +113,7 @@ Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
   const std::vector<uint64_t> bytes = dirty.Get();
   Json legs = Json::array();
   for (const LabelMember& member : label.members) {
-    legs.push_back(DescribeLeg(mirror, member, progress.Of(member.slot),
+    legs.push_back(DescribeLeg(mirror, label, member, progress.Of(member.slot),
                                bytes[member.slot], facts));
   }
   return {{"name", label.mirror_name},

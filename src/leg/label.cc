@@ -6,7 +6,9 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <bit>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -24,6 +26,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kLabelName[] = "label";
 constexpr char kLabelTemporary[] = "label.new";
+constexpr char kLabelRetired[] = "label.detached";
 constexpr char kMagic[] = "mirrorfs label ";
 constexpr size_t kLabelBytesMax = 1 << 20;
 
@@ -32,11 +35,15 @@ std::string Checksum(absl::string_view text) {
 }
 
 Json MemberToJson(const LabelMember& member) {
-  return {{"name", member.name},
-          {"uuid", member.uuid},
-          {"slot", member.slot},
-          {"in_sync", member.in_sync},
-          {"left_at", member.left_at}};
+  Json json = {{"name", member.name},
+               {"uuid", member.uuid},
+               {"slot", member.slot},
+               {"in_sync", member.in_sync},
+               {"left_at", member.left_at}};
+  if (member.offline) json["offline"] = true;
+  if (!member.replaces.empty()) json["replaces"] = member.replaces;
+  if (member.joining) json["joining"] = true;
+  return json;
 }
 
 Json LabelToJson(const Label& label) {
@@ -58,6 +65,7 @@ Json LabelToJson(const Label& label) {
             {"leg_uuid", label.log.leg_uuid},
             {"dir", label.log.dir},
             {"session", label.log.session}}},
+          {"next_slot", label.next_slot},
           {"legs", members},
           {"history", label.history}};
 }
@@ -69,6 +77,10 @@ LabelMember MemberFromJson(const Json& json) {
   member.slot = json.at("slot").get<int>();
   member.in_sync = json.at("in_sync").get<bool>();
   member.left_at = json.at("left_at").get<std::string>();
+  // Labels of earlier versions have none of these.
+  member.offline = json.value("offline", false);
+  member.replaces = json.value("replaces", "");
+  member.joining = json.value("joining", false);
   return member;
 }
 
@@ -89,6 +101,7 @@ Label LabelFromJson(const Json& json) {
   label.log.leg_uuid = log.at("leg_uuid").get<std::string>();
   label.log.dir = log.at("dir").get<std::string>();
   label.log.session = log.at("session").get<std::string>();
+  label.next_slot = json.value("next_slot", 0);
   for (const Json& member : json.at("legs")) {
     label.members.push_back(MemberFromJson(member));
   }
@@ -159,6 +172,13 @@ Errno ReplaceFileDurable(int dir_fd, absl::string_view text) {
   return FromSyscall(fsync(dir_fd));
 }
 
+Errno RetireLabelIn(int dir_fd) {
+  if (renameat(dir_fd, kLabelName, dir_fd, kLabelRetired) != 0) {
+    return Errno::Last();
+  }
+  return FromSyscall(fsync(dir_fd));
+}
+
 }  // namespace
 
 const LabelMember* Label::FindMember(absl::string_view uuid) const {
@@ -166,6 +186,22 @@ const LabelMember* Label::FindMember(absl::string_view uuid) const {
     if (member.uuid == uuid) return &member;
   }
   return nullptr;
+}
+
+LabelMember* Label::FindMember(absl::string_view uuid) {
+  return const_cast<LabelMember*>(std::as_const(*this).FindMember(uuid));
+}
+
+LegSlot Label::FreeSlot() const {
+  LegSet taken;
+  LegSlot fresh = next_slot;
+  for (const LabelMember& member : members) {
+    taken |= LegSet::Of(member.slot);
+    fresh = std::max(fresh, member.slot + 1);
+  }
+  if (fresh < kLegsMax) return fresh;
+  const LegSlot unused = std::countr_one(taken.bits());
+  return unused < kLegsMax ? unused : -1;
 }
 
 std::string FormatLabel(const Label& label) {
@@ -234,6 +270,16 @@ absl::StatusOr<Label> ReadLabel(const Leg& leg) {
 absl::Status WriteLabelDurable(const Leg& leg, const Label& label) {
   return leg.CallRoot(
       [label](int root) { return WriteLabelDurable(root, label); });
+}
+
+absl::Status RetireLabel(const Leg& leg) {
+  return leg.CallRoot([](int root) { return RetireLabel(root); });
+}
+
+absl::Status RetireLabel(int root_fd) {
+  const ErrnoOr<UniqueFd> dir = OpenPrivateDir(root_fd);
+  if (!dir.ok()) return ToStatus(dir.error(), kPrivateDir);
+  return ToStatus(RetireLabelIn(dir->get()), "label");
 }
 
 LabelOrder CompareLabels(const Label& a, const Label& b) {

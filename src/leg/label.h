@@ -49,6 +49,13 @@ struct LabelMember {
   // For one that is not: the generation id it had when it left the set; what
   // it missed since is in the dirty log. Empty: it never was in the set.
   std::string left_at;
+  // The administrator took it out; it stays out until he takes it in.
+  bool offline = false;
+  // The uuid of the leg whose place it takes once it is up to date, or empty.
+  std::string replaces;
+  // It may not have a label yet. If it has none at the next start, it never
+  // became a leg.
+  bool joining = false;
   friend bool operator==(const LabelMember&, const LabelMember&) = default;
 };
 
@@ -74,9 +81,15 @@ struct Label {
   // An orderly end: the log holds nothing that is needed.
   bool clean = true;
   LabelLog log;
+  // No leg had this slot or one above it yet, where the members do not say so.
+  LegSlot next_slot = 0;
 
   // Null when there is none.
   const LabelMember* FindMember(absl::string_view uuid) const;
+  LabelMember* FindMember(absl::string_view uuid);
+  // The first slot that no leg ever had, or, when all had one, that no member
+  // has; -1: there is none.
+  LegSlot FreeSlot() const;
   friend bool operator==(const Label&, const Label&) = default;
 };
 
@@ -95,6 +108,10 @@ absl::Status WriteLabelDurable(int root_fd, const Label& label);
 // The same, as calls to the leg.
 absl::StatusOr<Label> ReadLabel(const Leg& leg);
 absl::Status WriteLabelDurable(const Leg& leg, const Label& label);
+
+// Renames it to label.detached, so that the directory is no leg any more.
+absl::Status RetireLabel(int root_fd);
+absl::Status RetireLabel(const Leg& leg);
 
 enum class LabelOrder { kSame, kOlder, kNewer, kConflict };
 

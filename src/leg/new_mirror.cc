@@ -106,7 +106,7 @@ std::string UniqueLegName(const std::string& path,
 }
 
 absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
-                               bool adopted) {
+                               bool adopted, absl::string_view cure) {
   const absl::StatusOr<Label> label = ReadLabel(root_fd);
   if (label.ok()) {
     return Refuse(path, absl::StrCat("already belongs to mirror \"",
@@ -119,7 +119,7 @@ absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
   const absl::StatusOr<bool> empty = IsEmpty(path);
   if (!empty.ok()) return empty.status();
   if (!*empty) {
-    return Refuse(path, "is not empty; name it with --adopt to keep its files");
+    return Refuse(path, absl::StrCat("is not empty", cure));
   }
   return absl::OkStatus();
 }
@@ -218,7 +218,8 @@ absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
   if (absl::Status status = CheckLegPaths(paths); !status.ok()) return status;
   for (size_t i = 0; i < paths.size(); ++i) {
     absl::Status status =
-        CheckMayBecomeLeg(paths[i], roots[i].get(), i == adopted);
+        CheckMayBecomeLeg(paths[i], roots[i].get(), i == adopted,
+                          "; name it with --adopt to keep its files");
     if (!status.ok()) return status;
   }
   if (adopted == paths.size() && HasLostAndFound(roots)) {
@@ -244,6 +245,50 @@ absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
   }
   label.leg_uuid = label.members[0].uuid;
   return label;
+}
+
+absl::StatusOr<LabelMember> CheckNewLeg(
+    const NewLegOptions& options, const std::vector<std::string>& leg_paths,
+    const Label& label) {
+  const std::string& path = options.path;
+  const absl::StatusOr<UniqueFd> root = OpenRoot(path);
+  if (!root.ok()) return root.status();
+  std::vector<std::string> all = leg_paths;
+  all.push_back(path);
+  absl::Status status = CheckLegPaths(all);
+  if (status.ok()) {
+    status = CheckMayBecomeLeg(path, root->get(), /*adopted=*/false, "");
+  }
+  if (!status.ok()) return status;
+  absl::flat_hash_set<std::string> names;
+  for (const LabelMember& member : label.members) names.insert(member.name);
+  if (names.contains(options.name)) {
+    return Refuse(path, absl::StrCat("another leg is named \"", options.name,
+                                     "\" already"));
+  }
+  LabelMember member;
+  member.slot = label.FreeSlot();
+  if (member.slot < 0) {
+    return Refuse(path,
+                  absl::StrCat("a mirror has at most ", kLegsMax, " legs"));
+  }
+  member.uuid = NewUuid();
+  member.name =
+      options.name.empty() ? UniqueLegName(path, names) : options.name;
+  member.replaces = options.replaces;
+  member.joining = true;
+  return member;
+}
+
+Label AddMember(const LabelMember& member, Label& label) {
+  label.members.push_back(member);
+  label.next_slot = std::max(label.next_slot, member.slot + 1);
+  const std::string blank_generation = NewUuid();
+  label.history.insert(label.history.begin(), blank_generation);
+  if (label.history.size() > kHistoryMax) label.history.resize(kHistoryMax);
+  Label own = LabelOfStaleLeg(label, blank_generation);
+  own.leg_uuid = member.uuid;
+  return own;
 }
 
 absl::Status ResolveConflict(const std::vector<std::string>& paths,
@@ -278,6 +323,7 @@ absl::Status ResolveConflict(const std::vector<std::string>& paths,
   for (LabelMember& member : next.members) {
     member.in_sync = member.uuid == next.leg_uuid;
     member.left_at.clear();
+    if (member.in_sync) member.offline = false;
   }
   next.primary_uuid = next.leg_uuid;
   return WriteLabelDurable(roots[kept].get(), next);

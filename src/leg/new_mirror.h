@@ -30,6 +30,24 @@ struct NewMirrorOptions {
 absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
                                    const NewMirrorOptions& options);
 
+// A directory that shall join the mirror that `label` is of.
+struct NewLegOptions {
+  std::string path;
+  std::string name;      // empty: the base name of the directory, made unique
+  std::string replaces;  // the uuid of a member, see LabelMember
+};
+
+// The member that it would be. Fails when it cannot be a leg: it has to be an
+// empty directory that is neither one of `leg_paths` nor inside one.
+absl::StatusOr<LabelMember> CheckNewLeg(
+    const NewLegOptions& options, const std::vector<std::string>& leg_paths,
+    const Label& label);
+
+// Adds `member`, which lacks everything, to `label`, and returns the label that
+// its own directory gets. Writes nothing: the others' labels must name it,
+// durably, before it has one.
+Label AddMember(const LabelMember& member, Label& label);
+
 // Ends a conflict of an unmounted mirror: `keep` (one of `paths`) stays as it
 // is, the others become stale and are made equal to it, whole, at the next
 // mount.

@@ -70,11 +70,19 @@ void PlaceMissing(const std::vector<std::string>& unclaimed,
                   Assembly& assembly) {
   size_t next = 0;
   for (const LabelMember& member : assembly.label.members) {
-    if (assembly.legs[member.slot] != nullptr) continue;
+    if (!assembly.paths[member.slot].empty()) continue;
     if (next < unclaimed.size()) {
       assembly.paths[member.slot] = unclaimed[next++];
     }
   }
+}
+
+// A crash may have come before a new leg had its label.
+void SettleJoining(Assembly& assembly) {
+  std::erase_if(assembly.label.members, [&](const LabelMember& member) {
+    return member.joining && assembly.legs[member.slot] == nullptr;
+  });
+  for (LabelMember& member : assembly.label.members) member.joining = false;
 }
 
 FoundLeg Probe(const std::string& path, bool writable, LegTargets& targets) {
@@ -135,16 +143,18 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
   const Label& truth = labels[verdict.newest];
   for (const Label& label : labels) {
     const LabelMember* member = truth.FindMember(label.leg_uuid);
-    if (member == nullptr) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "leg \"", NameOf(label), "\" is not of this mirror any more"));
-    }
+    // Detached, and not told so; it is older than the truth.
+    if (member == nullptr) continue;
     const LegSet slot = LegSet::Of(member->slot);
     if (verdict.present.contains(slot)) {
       return absl::FailedPreconditionError(absl::StrCat(
           "leg \"", member->name, "\" is there twice (one is a copy)"));
     }
     verdict.present |= slot;
+    if (member->offline) {
+      verdict.offline |= slot;
+      continue;
+    }
     if (label.generation == truth.generation && !IsWhole(label)) {
       // Of this generation, but its healing did not end. The log knows.
     } else if (label.generation == truth.generation && member->in_sync) {
@@ -162,6 +172,7 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
   if (verdict.primary < 0) {
     verdict.primary = std::countr_zero(verdict.in_sync.bits());
   }
+  verdict.present -= verdict.offline;
   return verdict;
 }
 
@@ -206,8 +217,20 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
   assembly.paths.resize(kLegsMax);
   for (size_t i = 0; i < members.size(); ++i) {
     const LabelMember* member = assembly.label.FindMember(labels[i].leg_uuid);
+    if (member == nullptr) {
+      assembly.notes.push_back(
+          absl::StrCat("leg ", members[i].path,
+                       " is left out: it was detached from mirror \"",
+                       assembly.label.mirror_name, "\""));
+      continue;
+    }
+    if (member->offline) {
+      assembly.paths[member->slot] = members[i].path;
+      continue;
+    }
     PlaceLeg(std::move(members[i]), *member, assembly);
   }
+  SettleJoining(assembly);
   PlaceMissing(unclaimed, assembly);
   return assembly;
 }

@@ -27,6 +27,7 @@ struct LabelVerdict {
   size_t newest = 0;  // index of the label that the others follow
   LegSlot primary = -1;
   LegSet present;  // slots
+  LegSet offline;  // here, too, but to be left alone
   LegSet in_sync;  // present and up to date
   // Present, but the dirty log does not reach back to where they left: they
   // are compared whole.
@@ -45,7 +46,8 @@ struct Assembly {
   std::vector<std::string> notes;  // one line for each leg left out, and why
 };
 
-// Opens the legs at `paths` and judges them. Where labels speak of several
+// Opens the legs at `paths` and judges them. A leg that was taken offline or
+// detached is left out. Where labels speak of several
 // mirrors, `name` says which is meant, or else most of them; it is an error
 // when that leaves a choice. A leg that is absent, has no
 // label, does not answer, or has the label of another mirror is missing, which

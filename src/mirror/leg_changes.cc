@@ -58,8 +58,10 @@ bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
     if (heir < 0 || !membership_->in_sync().has(heir)) heir = Heir(out);
     if (heir < 0) return false;
   }
-  spdlog::error("leg \"{}\" is {}: {}", legs_->at(slot).name(), Describe(why),
-                reason);
+  const bool wanted = why == LegState::kOffline;
+  spdlog::log(wanted ? spdlog::level::info : spdlog::level::err,
+              "leg \"{}\" is {}: {}", legs_->at(slot).name(), Describe(why),
+              reason);
   KillPoint("leg-failing");
   gate_.HoldClears();
   membership_->HoldChanges();
@@ -75,7 +77,8 @@ bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
     membership_->ReleaseChanges();
     return false;
   }
-  Post(EventName::kLegFailed, legs_->at(slot).name(), reason);
+  Post(wanted ? EventName::kLegOffline : EventName::kLegFailed,
+       legs_->at(slot).name(), reason);
   if (was_primary) Post(EventName::kPrimaryChanged, primary().name(), "");
   if (on_work_) on_work_();
   return true;
@@ -163,6 +166,10 @@ bool Mirror::ReadyForChanges() {
 }
 
 absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
+  // Labels that say nothing of a log would let a crash forget what it lacks.
+  if (!accounted && !ReadyForChanges()) {
+    return absl::UnavailableError("the labels cannot be written");
+  }
   std::lock_guard lock(changing_legs_);
   const LegSlot slot = leg->slot();
   const LegSet in = LegSet::Of(slot);
@@ -209,6 +216,26 @@ absl::Status Mirror::Promote(LegSlot slot) {
   }
   Post(EventName::kPrimaryChanged, legs_->at(slot).name(), "promoted");
   return absl::OkStatus();
+}
+
+absl::Status Mirror::Resync(LegSet legs,
+                            const std::optional<RegionMark>& first) {
+  if (!ReadyForChanges()) {
+    return absl::UnavailableError("the labels cannot be written");
+  }
+  std::lock_guard lock(changing_legs_);
+  legs = legs & secondaries();
+  absl::Status status = membership_->BeforeHealing(legs);
+  if (!status.ok()) return status;
+  if (first) {
+    RegionRecord record = first->record;
+    record.missing = legs;
+    log_->MarkRegion(first->key, record);
+  }
+  MarkAll(*log_, legs);
+  status = log_->Flush();
+  if (on_work_) on_work_();
+  return status;
 }
 
 void Mirror::SetLegDown(LegSlot slot, LegState why) {

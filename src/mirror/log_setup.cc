@@ -132,6 +132,8 @@ absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
       if (!status.ok()) return status;
     }
   }
+  // A crash may have come between a member's end and that of its records.
+  ready.log->ForgetLegs(LegSet(~uint64_t{0}) - AllMembers(assembly.label));
   LegSet unknown = assembly.verdict.unaccounted;
   if (old_counts && !old.ok()) {
     unknown |= others;

@@ -3,6 +3,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "base/kill_point.h"
@@ -121,6 +122,17 @@ absl::Status Membership::Edit(const std::function<void(Label&)>& edit) {
   return WriteLabels();
 }
 
+absl::Status Membership::Overrule(const Generation& theirs) {
+  std::lock_guard lock(mutex_);
+  const Generation ours = label_.generation;
+  StartGenerationIfNeeded();
+  if (label_.generation == ours) StartGeneration(ours);
+  label_.generation.number =
+      std::max(label_.generation.number, theirs.number + 1);
+  label_.history.insert(label_.history.begin() + 1, theirs.id);
+  return WriteLabels();
+}
+
 absl::Status Membership::Stop(bool log_empty) {
   std::lock_guard lock(mutex_);
   if (!ready_for_changes_.load() && label_.clean) return absl::OkStatus();
@@ -149,7 +161,10 @@ void Membership::StartGenerationIfNeeded() {
     member.left_at = now ? "" : old.id;
   }
   label_.primary_uuid = legs_->at(legs_->primary()).uuid();
-  if (!differs) return;
+  if (differs) StartGeneration(old);
+}
+
+void Membership::StartGeneration(const Generation& old) {
   label_.history.insert(label_.history.begin(), old.id);
   if (label_.history.size() > kHistoryMax) label_.history.resize(kHistoryMax);
   label_.generation = {old.number + 1, NewUuid()};

@@ -61,6 +61,10 @@ class Membership {
   // that are up to date.
   absl::Status Edit(const std::function<void(Label&)>& edit);
 
+  // What was changed on a leg in generation `theirs`, without the others, does
+  // not count: it is older than a new generation of ours from now on.
+  absl::Status Overrule(const Generation& theirs);
+
   // The orderly end. `log_empty`: nothing in the log is needed again.
   absl::Status Stop(bool log_empty);
 
@@ -71,6 +75,7 @@ class Membership {
   // Starts a new generation if the set of up-to-date legs is not the recorded
   // one. mutex_ is held.
   void StartGenerationIfNeeded();
+  void StartGeneration(const Generation& old);
   absl::Status WriteLabels();
   LegSet UnwrittenLabels();
   absl::Status MarkNotWhole(const Leg& leg);

@@ -124,6 +124,12 @@ class Mirror {
   absl::Status Promote(LegSlot slot);
   // The log cannot be written: makes it anew elsewhere. True when that is done.
   bool MendLog();
+  // Everything on `legs`, none of which is the primary, is compared again,
+  // `first` before the rest.
+  absl::Status Resync(LegSet legs, const std::optional<RegionMark>& first);
+  // The labels say who sees the changes that follow. False: no leg can be
+  // told.
+  bool ReadyForChanges();
   // Why a leg that is down is down.
   void SetLegDown(LegSlot slot, LegState why);
   void Post(EventName event, const std::string& leg, const std::string& detail);
@@ -309,7 +315,6 @@ class Mirror {
   LegSlot Heir(LegSet without);
   LegSet RecordLegs(LegSet out);
   bool RecordLegGone(LegSlot slot, bool was_primary);
-  bool ReadyForChanges();
 
   LegTable* const legs_;
   std::atomic<ReadFrom> read_from_;

@@ -9,15 +9,25 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "control/where.h"
+#include "mount/leg_commands.h"
 
 namespace mirrorfs {
 namespace {
 
 using Json = nlohmann::json;
 
+// As they are now: legs come and go.
+MirrorFacts FactsOf(const ControlledMirror& on) {
+  MirrorFacts facts = on.facts;
+  for (LegSlot slot = 0; slot < kLegsMax; ++slot) {
+    facts.leg_paths.push_back(on.probe->path(slot));
+  }
+  return facts;
+}
+
 ControlAnswer AnswerStatus(const ControlledMirror& on, const Json&) {
   return OkAnswer(DescribeMirror(*on.mirror, on.recovery->progress(),
-                                 *on.dirty_bytes, on.facts));
+                                 *on.dirty_bytes, FactsOf(on)));
 }
 
 ControlAnswer AnswerDirty(const ControlledMirror& on, const Json&) {
@@ -68,7 +78,7 @@ ControlAnswer AnswerWhere(const ControlledMirror& on, const Json& request) {
       request.contains("path_hex")
           ? absl::HexStringToBytes(request.value("path_hex", ""))
           : request.value("path", "");
-  absl::StatusOr<Json> where = DescribeWhere(*on.mirror, on.facts, path);
+  absl::StatusOr<Json> where = DescribeWhere(*on.mirror, FactsOf(on), path);
   if (!where.ok()) return ErrorAnswer(where.status().message());
   return OkAnswer(*std::move(where));
 }
@@ -89,6 +99,9 @@ ControlAnswer AnswerControl(const ControlledMirror& on, const Json& request) {
   const std::string name = request.value("command", "");
   for (const Command& command : kCommands) {
     if (name == command.name) return command.answer(on, request);
+  }
+  if (const LegCommandAnswer answer = FindLegCommand(name)) {
+    return answer(*on.legs, request);
   }
   return ErrorAnswer(absl::StrCat("unknown command \"", name, "\""));
 }

@@ -8,7 +8,9 @@
 #include "control/dirty_bytes.h"
 #include "control/event_log.h"
 #include "control/mirror_status.h"
+#include "mirror/leg_probe.h"
 #include "mirror/mirror.h"
+#include "mount/leg_admin.h"
 #include "mount/live_options.h"
 #include "recovery/recovery.h"
 
@@ -21,7 +23,9 @@ struct ControlledMirror {
   EventLog* events = nullptr;
   LiveOptions* options = nullptr;
   DirtyBytes* dirty_bytes = nullptr;
-  MirrorFacts facts;
+  LegProbe* probe = nullptr;
+  LegAdmin* legs = nullptr;
+  MirrorFacts facts;  // without the legs' paths
 };
 
 ControlAnswer AnswerControl(const ControlledMirror& on,

@@ -30,6 +30,7 @@
 #include "mount/control_commands.h"
 #include "mount/diagnostics.h"
 #include "mount/fuse_session.h"
+#include "mount/leg_admin.h"
 #include "mount/leg_lock.h"
 #include "mount/live_options.h"
 #include "mount/mount_point.h"
@@ -237,6 +238,7 @@ class Daemon {
   std::unique_ptr<Membership> membership_;
   std::unique_ptr<Mirror> mirror_;
   std::unique_ptr<LegProbe> probe_;
+  std::unique_ptr<LegAdmin> admin_;
   std::unique_ptr<DirtyBytes> dirty_bytes_;
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Pacer> pacer_;
@@ -313,10 +315,13 @@ absl::Status Daemon::BuildMirror() {
     });
   }
   events_ = std::make_unique<EventLog>(assembly_.label.mirror_name, &clock_);
-  facts_ = {command_.mount_point, assembly_.paths, command_.options.read_only};
+  facts_ = {command_.mount_point, {}, command_.options.read_only};
 
   legs_ = std::make_unique<LegTable>(std::move(assembly_.legs), all,
                                      verdict.primary);
+  for (const LabelMember& member : assembly_.label.members) {
+    if (member.offline) legs_->SetDown(member.slot, LegState::kOffline);
+  }
   setup.legs = legs_.get();
   setup.on_enospc = OnEnospcOf(command_.options);
   membership_ = std::make_unique<Membership>(assembly_.label, legs_.get(),
@@ -335,6 +340,9 @@ absl::Status Daemon::BuildMirror() {
   probe_ = std::make_unique<LegProbe>(
       mirror_.get(), &targets_, assembly_.paths,
       [this](const Leg& leg) { return locks_.TakeOne(leg); });
+  admin_ = std::make_unique<LegAdmin>(mirror_.get(), probe_.get(), &locks_,
+                                      command_.mount_point,
+                                      command_.options.read_only);
   PostStart();
   if (!log_in_use_) return absl::OkStatus();
   mirror_->gate().AdoptDirty();
@@ -347,6 +355,7 @@ void Daemon::PostStart() {
   const LegSet in_sync = assembly_.verdict.in_sync;
   for (const LabelMember& member : assembly_.label.members) {
     if (assembly_.verdict.present.has(member.slot)) continue;
+    if (member.offline) continue;
     const std::string& path = assembly_.paths[member.slot];
     events_->Post(EventName::kLegMissing, member.name,
                   path.empty() ? "no path was given for it" : path);
@@ -370,9 +379,9 @@ void Daemon::BuildOptions() {
 }
 
 absl::Status Daemon::StartControl() {
-  const ControlledMirror on = {mirror_.get(),      recovery_.get(),
-                               events_.get(),      options_.get(),
-                               dirty_bytes_.get(), facts_};
+  const ControlledMirror on = {
+      mirror_.get(),      recovery_.get(), events_.get(), options_.get(),
+      dirty_bytes_.get(), probe_.get(),    admin_.get(),  facts_};
   absl::StatusOr<std::unique_ptr<ControlServer>> control = ControlServer::Start(
       ControlSocketPath(assembly_.label.mirror_uuid),
       [on](const nlohmann::json& request) {
@@ -386,14 +395,15 @@ absl::Status Daemon::StartControl() {
 
 absl::Status Daemon::CheckOptions(const MountOptions& options) const {
   LegSlot preferred = -1;
-  return ReadFromOf(options.read_policy, assembly_.label, &preferred).status();
+  return ReadFromOf(options.read_policy, membership_->label(), &preferred)
+      .status();
 }
 
 // Whatever may change while mounted, see LiveOptions.
 void Daemon::ApplyOptions(const MountOptions& options) {
   LegSlot preferred = -1;
   const absl::StatusOr<ReadFrom> read_from =
-      ReadFromOf(options.read_policy, assembly_.label, &preferred);
+      ReadFromOf(options.read_policy, membership_->label(), &preferred);
   if (read_from.ok() && !options.read_only) {
     mirror_->SetReadFrom(*read_from, preferred);
   }
@@ -410,6 +420,7 @@ void Daemon::Tick() {
   mirror_->gate().Tick();
   mirror_->ClearIdle(/*all=*/false, [this] { fs_->SettleOpenFiles(); });
   TellServiceManager();
+  admin_->FinishReplacing();
 }
 
 absl::Status Daemon::Start(std::function<void()> ready) {
@@ -435,6 +446,7 @@ absl::Status Daemon::Start(std::function<void()> ready) {
                                    [this] { return fs_->requests(); });
   recovery_ = std::make_unique<Recovery>(
       mirror_.get(), events_.get(), pacer_.get(), &clock_, settle, watchdog_);
+  recovery_->SetAdmissionListener([this] { admin_->FinishReplacing(); });
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
   BuildOptions();
   return StartControl();
@@ -486,6 +498,7 @@ absl::Status Daemon::End() {
 }
 
 absl::Status Daemon::SaveWhatIsLeft() {
+  admin_->Close();
   if (probing_) probing_->Stop();
   recovery_->Stop();
   settling_->Stop();

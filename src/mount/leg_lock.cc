@@ -32,6 +32,7 @@ absl::Status LegLocks::TakeOne(const Leg& leg) {
   if (!st.ok()) {
     return ToStatus(st.error(), absl::StrCat("leg ", leg.path(), ": ", name));
   }
+  std::lock_guard lock(mutex_);
   // A leg that has been away and is back may be locked by ourselves.
   const bool ours =
       std::any_of(locks_.begin(), locks_.end(), [&](const Lock& lock) {
@@ -46,6 +47,16 @@ absl::Status LegLocks::TakeOne(const Leg& leg) {
   }
   locks_.push_back({st->st_dev, st->st_ino, *fd});
   return absl::OkStatus();
+}
+
+void LegLocks::Release(const Leg& leg) {
+  const std::string name = absl::StrCat(kPrivateDir, "/lock");
+  const ErrnoOr<struct stat> st = leg.Stat(name);
+  if (!st.ok()) return;
+  std::lock_guard lock(mutex_);
+  std::erase_if(locks_, [&](const Lock& held) {
+    return held.dev == st->st_dev && held.ino == st->st_ino;
+  });
 }
 
 }  // namespace mirrorfs

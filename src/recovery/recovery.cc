@@ -183,6 +183,7 @@ void Recovery::AdmitLegs() {
     spdlog::info("leg \"{}\" is in sync", name);
     events_->Post(EventName::kLegInSync, name, "holds what the others hold");
   });
+  if (on_admission_) on_admission_();
 }
 
 void Recovery::Pause(int ms) {

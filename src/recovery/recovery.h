@@ -39,6 +39,10 @@ class Recovery {
            std::function<void()> settle, Watchdog* watchdog = nullptr);
   ~Recovery();
 
+  // Called when legs have joined the set of up-to-date ones. Before Start.
+  void SetAdmissionListener(std::function<void()> listener) {
+    on_admission_ = std::move(listener);
+  }
   void Start();
   // No region is taken up any more; returns when those in work are done.
   void Stop();
@@ -65,6 +69,7 @@ class Recovery {
   Pacer* const pacer_;
   const std::function<void()> settle_;
   Watchdog* const watchdog_;
+  std::function<void()> on_admission_;
   HealProgress progress_;
   LinkIndex links_;
   std::atomic<bool> stopping_{false};

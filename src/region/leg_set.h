@@ -6,8 +6,8 @@
 
 namespace mirrorfs {
 
-// A leg's place in its mirror: given at creation, kept in the label, never
-// reused while the mirror lives. The dirty log names legs by it.
+// A leg's place in its mirror: given when it joins, kept in the label, and not
+// given to another before all have been given. The dirty log names legs by it.
 using LegSlot = int;
 inline constexpr int kLegsMax = 64;
 

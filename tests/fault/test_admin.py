@@ -7,7 +7,7 @@ import os
 import pytest
 
 from support.mirror import process_exists
-from support.scene import BLOCK, fails_legs, missing_bytes, needs_command
+from support.scene import BLOCK, fails_legs, missing_bytes
 
 pytestmark = [pytest.mark.timeout_s(150), fails_legs]
 
@@ -31,7 +31,6 @@ def remove_leg(it, number):
         del things[number]
 
 
-@needs_command("offline")
 @pytest.mark.parametrize("number", [0, 1])
 def test_offline_and_online(scene, number):
     it = scene("plain", "plain")
@@ -51,7 +50,6 @@ def test_offline_and_online(scene, number):
     it.finish()
 
 
-@needs_command("offline")
 def test_offline_survives_a_remount(scene):
     it = scene("plain", "plain")
     it.mirror.cli("offline", it.mirror.mnt, "b")
@@ -64,7 +62,6 @@ def test_offline_survives_a_remount(scene):
     it.finish()
 
 
-@needs_command("offline")
 def test_the_last_leg_stays_online(scene):
     it = scene("plain", "plain")
     it.mirror.cli("offline", it.mirror.mnt, "b")
@@ -76,7 +73,6 @@ def test_the_last_leg_stays_online(scene):
     it.finish()
 
 
-@needs_command("attach")
 def test_attach(scene):
     it = scene("plain", "plain")
     it.start_load()
@@ -90,7 +86,6 @@ def test_attach(scene):
     it.finish()
 
 
-@needs_command("attach")
 @pytest.mark.parametrize("what", ["full", "file", "inside", "leg", "absent"])
 def test_attach_refuses(scene, what):
     """What is not an empty directory of its own."""
@@ -113,7 +108,6 @@ def test_attach_refuses(scene, what):
     it.finish()
 
 
-@needs_command("detach")
 @pytest.mark.parametrize("number", [0, 2])
 def test_detach(scene, number):
     it = scene("plain", "plain", "plain")
@@ -127,7 +121,6 @@ def test_detach(scene, number):
     assert list(gone.iterdir()), "its files are its own"
 
 
-@needs_command("detach")
 def test_an_off_site_disk(scene):
     """detach --track: home once a month, it gets only the changes."""
     it = scene("plain", "plain", "faulty")
@@ -149,7 +142,6 @@ def test_an_off_site_disk(scene):
     it.finish()
 
 
-@needs_command("replace")
 @pytest.mark.parametrize("number", [0, 1])
 def test_replace(scene, number):
     it = scene("plain", "plain")
@@ -172,7 +164,6 @@ def test_replace(scene, number):
     it.finish()
 
 
-@needs_command("replace")
 def test_replace_a_dead_leg(scene):
     it = scene("plain", "faulty")
     it.start_load()
@@ -189,7 +180,6 @@ def test_replace_a_dead_leg(scene):
     it.finish()
 
 
-@needs_command("promote")
 def test_promote(scene):
     it = scene("plain", "plain", "faulty")
     it.start_load()
@@ -206,7 +196,6 @@ def test_promote(scene):
     it.finish()
 
 
-@needs_command("resync")
 def test_resync_finds_what_was_changed_by_hand(scene):
     it = scene("plain", "plain")
     for n in range(20):
@@ -221,7 +210,6 @@ def test_resync_finds_what_was_changed_by_hand(scene):
     it.finish()
 
 
-@needs_command("clear")
 def test_clear_error_counters(scene):
     it = scene("plain", "faulty")
     it.things[1].fail("write", 5, count=1, spare_private=True)
@@ -233,7 +221,6 @@ def test_clear_error_counters(scene):
     it.finish()
 
 
-@needs_command("offline")
 def test_dry_run_and_json(scene):
     it = scene("plain", "plain")
     spare = it.mirror.legs[0].with_name("new")
@@ -254,7 +241,6 @@ def test_dry_run_and_json(scene):
     it.finish()
 
 
-@needs_command("offline")
 @pytest.mark.parametrize("command", ["offline", "online", "detach", "promote",
                                      "resync", "clear"])
 def test_no_such_leg(scene, command):

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "cli/commands.h"
+#include "cli/leg_command.h"
+
+namespace mirrorfs {
+
+void AddOfflineCommand(CLI::App& app, int* exit_code) {
+  auto* command = app.add_subcommand(
+      "offline", "Take a leg out; what it misses is remembered");
+  auto args = std::make_shared<LegCommandArgs>();
+  AddMirrorArgument(command, args.get());
+  AddLegArgument(command, args.get());
+  AddDryRunFlag(command, args.get());
+  AddJsonFlag(command, args.get());
+  command->callback([args, exit_code] {
+    *exit_code = RunLegCommand(*args, {{"command", "offline"}},
+                               absl::StrCat("leg ", args->leg, " is offline"));
+  });
+}
+
+}  // namespace mirrorfs
