@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Directories that were moved while a leg was away are moved there, too, and
-not copied: what lies in them keeps its inodes on that leg."""
+not copied: what lies in them keeps its inodes on that leg.
+
+MIRRORFS_KILLS as for tests/crash."""
 
 import os
+import random
 import shutil
 
 import pytest
@@ -15,6 +18,7 @@ pytestmark = [pytest.mark.timeout_s(150), fails_legs]
 
 MIB = 1 << 20
 FILE_BYTES = 50000
+KILLS = max(2, int(os.environ.get("MIRRORFS_KILLS", "6")) // 2)
 
 
 def make_tree(root):
@@ -204,35 +208,42 @@ def test_moved_and_not_copied(scene, change):
 
 
 def heal_and_die(it, point):
-    """The mirror is mounted with the leg back and dies at the point; False if
-    it never comes there."""
-    it.mirror.umount()
-    it.things[1].restart()
+    """The mirror is mounted and dies at the point; False if it never comes
+    there."""
     try:
         it.mirror.mount(env={"MIRRORFS_KILL_AT": point})
     except MountFailed:
         return True
 
     def over():
-        return not it.mirror.alive() or it.state(1) == "in-sync"
+        try:
+            return it.state(1) == "in-sync"
+        except AssertionError:
+            return not it.mirror.alive()
 
-    wait_until(over, 30)
+    wait_until(over, 60)
     return not it.mirror.alive()
 
 
-@pytest.mark.parametrize("point", ["recovery-names:1", "recovery-names:2",
-                                   "recovery-names:4", "moved-aside:1",
-                                   "moved-aside:2", "moved-brought:1",
-                                   "moved-brought:2"])
+POINTS = ["recovery-names:1", "recovery-names:2", "recovery-names:4",
+          "recovery-copy:1", "moved-aside:1", "moved-aside:2",
+          "moved-brought:1", "moved-brought:2"]
+
+
 @by_change
-def test_killed_while_it_is_moved(scene, change, point):
+def test_killed_while_it_is_moved(scene, change, seed):
     it = scene("plain", "faulty")
     wanted = change_while_away(it, change)
-    if heal_and_die(it, point):
+    it.mirror.umount()
+    it.things[1].restart()
+    for point in random.Random(seed).choices(POINTS, k=KILLS):
+        killed = heal_and_die(it, point)
+        print(f"{point}: {'killed' if killed else 'not reached'}")
+        if not killed:
+            break
         it.mirror.kill9()
+    else:
         it.mirror.mount()
-    it.mirror.wait_sync()
-    it.wait_back(1)
     it.finish()
     assert not leftovers(it)
     lost = [path for path, ino in wanted.items()
