@@ -204,14 +204,70 @@ bool CoreLog::CopySubtree(absl::string_view from, absl::string_view to) {
   std::vector<Loaded> copies;
   table_.ForEachIn(SubtreeRange(from), [&](const RecordTable::Entry& entry) {
     RegionKey key = *DecodeRegionKey(entry.key);
-    key.path = RebasePath(key.path, from, to);
     copies.push_back({std::move(key), entry.record});
   });
   bool unflushed = false;
-  for (const Loaded& copy : copies) {
+  for (Loaded& copy : copies) {
+    if (!copy.record.moved_from.empty()) {
+      RegionRecord old = copy.record;
+      old.moved_from = Origins();
+      ReplaceLocked(copy.key, EncodeRegionKey(copy.key), old);
+    }
+    copy.key.path = RebasePath(copy.key.path, from, to);
+    copy.record.moved_from.Forget(copy.key.path);
     unflushed |= MarkLocked(copy.key, copy.record);
   }
   return unflushed;
+}
+
+std::string CoreLog::OriginOf(absl::string_view path, LegSlot leg) {
+  Lock lock(mutex_);
+  for (absl::string_view at = path; !at.empty(); at = ParentPath(at)) {
+    const RecordTable::Entry* entry =
+        table_.Find(EncodeRegionKey(RegionKey::Attributes(std::string(at))));
+    const std::string* origin =
+        entry == nullptr ? nullptr : entry->record.moved_from.Of(leg);
+    if (origin != nullptr) return RebasePath(path, at, *origin);
+  }
+  return std::string(path);
+}
+
+void CoreLog::SetOrigin(const std::string& path, LegSlot leg,
+                        absl::string_view origin) {
+  Lock lock(mutex_);
+  const RegionKey key = RegionKey::Attributes(path);
+  const std::string encoded = EncodeRegionKey(key);
+  const RecordTable::Entry* entry = table_.Find(encoded);
+  if (entry == nullptr || !entry->record.missing.has(leg)) return;
+  RegionRecord after = entry->record;
+  after.moved_from.Set(leg, origin);
+  after.moved_from.Forget(path);
+  if (after != entry->record) ReplaceLocked(key, encoded, after);
+}
+
+std::vector<std::string> CoreLog::MovedTo(absl::string_view origin,
+                                          LegSlot leg) {
+  Lock lock(mutex_);
+  std::vector<std::string> paths;
+  for (const RecordTable::Entry* entry : table_.MovedFrom(origin, leg)) {
+    if (*entry->record.moved_from.Of(leg) == origin) {
+      paths.push_back(DecodeRegionKey(entry->key)->path);
+    }
+  }
+  return paths;
+}
+
+void CoreLog::MoveOrigins(absl::string_view from, absl::string_view to,
+                          LegSlot leg) {
+  Lock lock(mutex_);
+  for (const RecordTable::Entry* entry : table_.MovedFrom(from, leg)) {
+    const RegionKey key = *DecodeRegionKey(entry->key);
+    const std::string encoded = entry->key;
+    RegionRecord after = entry->record;
+    after.moved_from.Set(leg, RebasePath(*after.moved_from.Of(leg), from, to));
+    after.moved_from.Forget(key.path);
+    ReplaceLocked(key, encoded, after);
+  }
 }
 
 void CoreLog::AdvanceTail(const RegionKey& key, uint64_t index) {
@@ -239,7 +295,9 @@ RecordTable::Entry* CoreLog::ReplaceLocked(const RegionKey& key,
   const RecordTable::Entry* old = table_.Find(encoded);
   const RegionRecord before = old ? old->record : RegionRecord();
   RecordTable::Entry* entry = table_.Set(key, encoded, after);
-  const bool says_more = Merge(before, after) != before;
+  RegionRecord merged = Merge(before, after);
+  merged.moved_from = before.moved_from;  // a hint, nobody waits for it
+  const bool says_more = merged != before;
   if (says_more && entry != nullptr) entry->change = ++last_change_;
   queue_.insert(encoded);
   lacking_legs_ = table_.lacking_legs().bits();

@@ -49,6 +49,13 @@ class CoreLog : public DirtyLog {
   absl::Status Flush() override;
   absl::Status FlushLazily() override;
   bool CopySubtree(absl::string_view from, absl::string_view to) override;
+  std::string OriginOf(absl::string_view path, LegSlot leg) override;
+  void SetOrigin(const std::string& path, LegSlot leg,
+                 absl::string_view origin) override;
+  std::vector<std::string> MovedTo(absl::string_view origin,
+                                   LegSlot leg) override;
+  void MoveOrigins(absl::string_view from, absl::string_view to,
+                   LegSlot leg) override;
   std::vector<Work> GetResyncWork(LegSet reachable, size_t count_max) override;
   void SetRegionSync(const RegionKey& key, LegSet legs, bool in_sync) override;
   void ReleaseResyncWork(const RegionKey& key) override;

@@ -97,9 +97,24 @@ class DirtyLog {
 
   // Adds the records of `from` and everything beneath it to the same places
   // beneath `to` (a rename); the old ones stay until they are cleared in
-  // their turn. Not durable until Flush; true when there is something to
+  // their turn. What is said of where legs have a moved object goes along and
+  // is not copied. Not durable until Flush; true when there is something to
   // flush.
   virtual bool CopySubtree(absl::string_view from, absl::string_view to) = 0;
+
+  // Where `leg` has what has the name `path` now: the path itself, unless it or
+  // a directory on the way was moved while the leg was away.
+  virtual std::string OriginOf(absl::string_view path, LegSlot leg) = 0;
+  // The leg, which lacks the attributes of `path`, has the object at `origin`.
+  // Like all that is said of origins it is a hint: never waited for.
+  virtual void SetOrigin(const std::string& path, LegSlot leg,
+                         absl::string_view origin) = 0;
+  // Paths of the objects that `leg` has at `origin`.
+  virtual std::vector<std::string> MovedTo(absl::string_view origin,
+                                           LegSlot leg) = 0;
+  // What `leg` had at `from`, with all beneath it, it has at `to` now.
+  virtual void MoveOrigins(absl::string_view from, absl::string_view to,
+                           LegSlot leg) = 0;
 
   // Regions that a leg of `reachable` lacks and that nobody works on, at most
   // `count_max`, in the order they have to be healed: entries before what

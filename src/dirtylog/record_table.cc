@@ -41,11 +41,43 @@ RecordTable::Entry* RecordTable::Set(const RegionKey& key,
   dirty_ -= entry->record.dirty;
   // A leg that lacks it from now on lacks all of it.
   if (!entry->record.missing.contains(record.missing)) entry->healed_to = 0;
-  entry->record = record;
+  RegionRecord kept = record;
+  kept.moved_from.Keep(record.missing);
+  IndexOrigins(entry, entry->record.moved_from, kept.moved_from);
+  entry->record = std::move(kept);
   if (!record.clean()) return entry;
   EndWork(*entry);
   entries_.erase(encoded);
   return nullptr;
+}
+
+void RecordTable::IndexOrigins(Entry* entry, const Origins& before,
+                               const Origins& after) {
+  if (before == after) return;
+  const auto indexed = [&](const std::string& path) {
+    return std::pair(EncodeRegionKey(RegionKey::Attributes(path)), entry);
+  };
+  before.ForEach(
+      [&](const std::string& path, LegSet) { moved_.erase(indexed(path)); });
+  after.ForEach(
+      [&](const std::string& path, LegSet) { moved_.insert(indexed(path)); });
+}
+
+std::vector<RecordTable::Entry*> RecordTable::MovedFrom(
+    absl::string_view origin, LegSlot leg) const {
+  std::vector<Entry*> found;
+  if (moved_.empty()) return found;
+  const EncodedRange range = SubtreeRange(origin);
+  for (auto at = moved_.lower_bound({range.begin, nullptr});
+       at != moved_.end() && at->first < range.end; ++at) {
+    const std::string* path = at->second->record.moved_from.Of(leg);
+    // A leg at another of its origins stands elsewhere.
+    if (path != nullptr &&
+        EncodeRegionKey(RegionKey::Attributes(*path)) == at->first) {
+      found.push_back(at->second);
+    }
+  }
+  return found;
 }
 
 LegSet RecordTable::RecordMissing(const RegionKey& key) {

@@ -9,9 +9,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/strings/string_view.h"
 #include "dirtylog/dirty_log.h"
 #include "dirtylog/work_index.h"
@@ -59,6 +61,9 @@ class RecordTable {
 
   DirtyLog::SyncCount Count(LegSet legs) const;
 
+  // Objects that `leg` has at `origin` or beneath it, see Origins.
+  std::vector<Entry*> MovedFrom(absl::string_view origin, LegSlot leg) const;
+
   size_t size() const { return entries_.size(); }
   // Calls visit(Entry&) in key order; it must not change the table.
   template <typename Visit>
@@ -93,9 +98,12 @@ class RecordTable {
   std::vector<Entry*> TakeRank(WorkRank rank, LegSet reachable,
                                size_t count_max);
   void HandOut(Entry& entry);
+  void IndexOrigins(Entry* entry, const Origins& before, const Origins& after);
 
   // The views point into the entries, which stay where they are.
   absl::btree_map<absl::string_view, std::unique_ptr<Entry>> entries_;
+  // By each of their origins, encoded like a key.
+  absl::btree_set<std::pair<std::string, Entry*>> moved_;
   WorkIndex work_;
   size_t deep_handed_out_ = 0;
   size_t dirty_ = 0;

@@ -267,8 +267,10 @@ class Mirror {
   std::vector<RegionStates::IdleRegion> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
   std::string FindOtherName(absl::string_view path);
-  bool MarkMoved(const ObjectRef& object, absl::string_view from,
-                 absl::string_view to, LegSet down);
+  LegSet WithoutMove(absl::string_view from, absl::string_view to, LegSet down);
+  bool MarkMoved(const ObjectRef& object, absl::string_view to,
+                 const Origins& origins, LegSet legs);
+  Origins OriginsOf(absl::string_view path, LegSet legs);
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
   void UnsettleDirs(const RegionChange& change);
   void EqualizeMtime(absl::string_view path, LegSet legs);

@@ -162,18 +162,35 @@ Errno Mirror::Rmdir(absl::string_view path) {
       [&](Leg& leg) { return leg.Rmdir(path); }, nullptr);
 }
 
+// Legs that do not take a move.
+LegSet Mirror::WithoutMove(absl::string_view from, absl::string_view to,
+                           LegSet down) {
+  return down | log_->Lacking(RegionKey::Attributes(std::string(from))) |
+         log_->Lacking(RegionKey::Attributes(std::string(to)));
+}
+
+Origins Mirror::OriginsOf(absl::string_view path, LegSet legs) {
+  Origins origins;
+  legs.ForEach(
+      [&](LegSlot slot) { origins.Set(slot, log_->OriginOf(path, slot)); });
+  return origins;
+}
+
 // A leg that does not take the move lacks at the new place all that it has, or
 // lacks, at the old one; what it has at the new place is something else.
-bool Mirror::MarkMoved(const ObjectRef& object, absl::string_view from,
-                       absl::string_view to, LegSet down) {
+bool Mirror::MarkMoved(const ObjectRef& object, absl::string_view to,
+                       const Origins& origins, LegSet legs) {
+  if (legs.empty()) return false;
+  const std::string path(to);
   RegionRecord record;
-  record.missing = down;
-  record.missing |= log_->Lacking(RegionKey::Attributes(std::string(from)));
-  record.missing |= log_->Lacking(RegionKey::Attributes(std::string(to)));
-  if (record.missing.empty()) return false;
+  record.missing = legs;
   record.directory = object.is_dir;
   record.tail_from = 0;
-  return log_->MarkRegion(RegionKey::Attributes(std::string(to)), record);
+  const bool flush = log_->MarkRegion(RegionKey::Attributes(path), record);
+  origins.ForEach([&](const std::string& origin, LegSet there) {
+    there.ForEach([&](LegSlot slot) { log_->SetOrigin(path, slot, origin); });
+  });
+  return flush;
 }
 
 Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
@@ -200,13 +217,16 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     }
   }
   request.also = [&](LegSet down) {
+    const LegSet without = WithoutMove(from, to, down);
+    const Origins moved = OriginsOf(from, without);
+    const Origins swapped = OriginsOf(to, without);
     bool flush = !heir.empty() && log_->CopySubtree(to, heir);
     flush |= log_->CopySubtree(from, to);
-    flush |= MarkMoved(object, from, to, down);
     if (flags & RENAME_EXCHANGE) {
       flush |= log_->CopySubtree(to, from);
-      flush |= MarkMoved(object, to, from, down);
+      flush |= MarkMoved(object, from, swapped, without);
     }
+    flush |= MarkMoved(object, to, moved, without);
     return flush;
   };
   const Errno error = OnAllLegs(

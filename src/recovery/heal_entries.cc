@@ -81,7 +81,7 @@ Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
   const absl::flat_hash_set<std::string> keep(wanted->begin(), wanted->end());
   for (const std::string& name : *present) {
     if (keep.contains(name)) continue;
-    const Errno error = RemoveTree(leg, JoinPath(dir, name));
+    const Errno error = RemoveNames(leg, JoinPath(dir, name));
     if (!error.ok()) return error;
   }
   std::sort(wanted->begin(), wanted->end());
@@ -115,6 +115,15 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
   if (!truth.ok()) return truth.error();
   ErrnoOr<struct stat> copy = leg.Stat(path);
   if (!copy.ok() && !IsGone(copy.error())) return copy.error();
+  if (copy.ok()) {
+    const ErrnoOr<bool> away = PutAside(leg, path, *copy);
+    if (!away.ok()) return away.error();
+  }
+  bool made = false;
+  if (const Errno error = BringMoved(work, leg, path, &made); !error.ok()) {
+    return error;
+  }
+  copy = leg.Stat(path);
   bool same = copy.ok() && SameKind(*truth, *copy);
   if (same && S_ISLNK(truth->st_mode)) {
     const ErrnoOr<std::string> target = mirror_->primary().Readlink(path);
@@ -123,12 +132,11 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
     same = there.ok() && *there == *target;
   }
   if (copy.ok() && !same) {
-    if (const Errno error = RemoveTree(leg, path); !error.ok()) return error;
+    if (const Errno error = RemoveNames(leg, path); !error.ok()) return error;
     copy = Errno(ENOENT);
   }
   const bool whole =
       work.record.deep || ToNs(truth->st_ctim) >= work.record.since_ns;
-  bool made = false;
   if (IsOneOfSeveral(truth) || IsOneOfSeveral(copy)) {
     const Errno error = HealLinks(work, leg, path, *truth, &made);
     if (!error.ok()) return error;
@@ -244,25 +252,6 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
   if (!copy.ok() || shared == copy->st_nlink) return kOk;
   *made = true;
   return ReplaceByNew(leg, path, truth);
-}
-
-Errno Healer::RemoveTree(Leg& leg, const std::string& path) {
-  const ErrnoOr<struct stat> st = leg.Stat(path);
-  if (!st.ok()) return IsGone(st.error()) ? kOk : st.error();
-  Errno error;
-  if (S_ISDIR(st->st_mode)) {
-    const ErrnoOr<std::vector<std::string>> names = ListNames(leg, path);
-    if (!names.ok()) return names.error();
-    for (const std::string& name : *names) {
-      error = RemoveTree(leg, JoinPath(path, name));
-      if (!error.ok()) return error;
-    }
-    error = leg.Rmdir(path);
-  } else {
-    error = leg.Unlink(path);
-  }
-  leg.NamesReplaced();
-  return error;
 }
 
 // The object's attributes and content, and with `tree` everything beneath it,

@@ -5,9 +5,10 @@
 // file of the target is not certain to be the primary's, it is replaced by a
 // new one (made in .mirrorfs, then renamed), not overwritten.
 //
-//   entries     names and types are made right; what is new on the leg is made
-//               as an empty placeholder and its attributes and content become
-//               regions of their own
+//   entries     names and types are made right; what was moved is moved on the
+//               leg, too, if the log knows from where; what is new there is
+//               made as an empty placeholder; the attributes and content of
+//               both become regions of their own
 //   attributes  mode, owner, xattrs, size, times; then, where the record has a
 //               tail, the file's content region by region; then again the
 //               attributes, which the copying changed
@@ -70,9 +71,18 @@ class Healer {
                  const std::string& at);
   Errno ReplaceByNew(Leg& leg, const std::string& path,
                      const struct stat& truth);
-  Errno RemoveTree(Leg& leg, const std::string& path);
   void LacksWhole(const std::string& path, const struct stat& truth, Leg& leg,
                   bool tree);
+
+  // --- heal_moved.cc ---
+  Errno RemoveNames(Leg& leg, const std::string& path);
+  ErrnoOr<bool> PutAside(Leg& leg, const std::string& path,
+                         const struct stat& st);
+  void NoteMove(Leg& leg, const std::string& from, const std::string& to,
+                const struct stat& st);
+  std::string FindMoved(const Leg& leg, const std::string& path);
+  Errno BringMoved(const DirtyLog::Work& work, Leg& leg,
+                   const std::string& path, bool* brought);
 
   // --- heal_file.cc ---
   enum class Outcome { kHealed, kGone, kLater };

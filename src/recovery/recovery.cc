@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/units.h"
+#include "leg/remove_tree.h"
 
 namespace mirrorfs {
 namespace {
@@ -19,6 +20,14 @@ constexpr size_t kBatchMax = 1024;
 constexpr size_t kWorkers = 1;
 constexpr int kRetryMsMin = 200;
 constexpr int kRetryMsMax = 10'000;
+
+// Of what was moved while the leg was away: nobody wants it any more.
+void RemoveLeftovers(Leg& leg) {
+  const Errno error = RemoveAsides(leg);
+  if (error.ok()) return;
+  spdlog::warn("leg \"{}\": removing what was put aside: {}", leg.name(),
+               ErrnoText(error));
+}
 
 }  // namespace
 
@@ -57,8 +66,11 @@ void Recovery::Wake() {
 }
 
 void Recovery::Run() {
-  mirror_->present().ForEach(
-      [this](LegSlot slot) { mirror_->leg(slot).RemoveTemporaries(); });
+  mirror_->present().ForEach([this](LegSlot slot) {
+    mirror_->leg(slot).RemoveTemporaries();
+    if (mirror_->log().LackingAnything().has(slot)) return;
+    RemoveLeftovers(mirror_->leg(slot));
+  });
   int retry_ms = kRetryMsMin;
   while (!stopping_) {
     {
@@ -153,6 +165,7 @@ void Recovery::AnnounceEnd() {
     const LegSet leg = LegSet::Of(slot);
     if (mirror_->log().GetSyncCount(leg).regions > 0) return;
     announced_ -= leg;
+    RemoveLeftovers(mirror_->leg(slot));
     const LegProgress done = progress_.Of(slot);
     events_->Post(EventName::kResyncFinished, mirror_->leg(slot).name(),
                   absl::StrCat(FormatSize(done.done_bytes), " compared, ",

@@ -2,27 +2,17 @@
 #include "region/region_record.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "region/little_endian.h"
 
 namespace mirrorfs {
 namespace {
 
-constexpr char kVersion = 1;
-constexpr size_t kEncodedBytes = 26;
+constexpr char kVersionPlain = 1;
+constexpr char kVersionMoved = 2;
+constexpr size_t kPlainBytes = 26;
 enum Flags : uint8_t { kDirty = 1, kDeep = 2, kDirectory = 4 };
-
-void AppendLe64(uint64_t value, std::string& out) {
-  for (int shift = 0; shift < 64; shift += 8) {
-    out += static_cast<char>(value >> shift);
-  }
-}
-
-uint64_t Le64At(absl::string_view bytes, size_t offset) {
-  uint64_t value = 0;
-  for (int i = 7; i >= 0; --i) {
-    value = value << 8 | static_cast<uint8_t>(bytes[offset + i]);
-  }
-  return value;
-}
 
 }  // namespace
 
@@ -34,35 +24,42 @@ RegionRecord Merge(const RegionRecord& a, const RegionRecord& b) {
   merged.directory = a.directory || b.directory;
   merged.since_ns = std::min(a.since_ns, b.since_ns);
   merged.tail_from = std::min(a.tail_from, b.tail_from);
+  merged.moved_from = Merge(a.moved_from, b.moved_from);
   return merged;
 }
 
 std::string EncodeRegionRecord(const RegionRecord& record) {
   std::string out;
-  out.reserve(kEncodedBytes);
-  out += kVersion;
+  out.reserve(kPlainBytes);
+  out += record.moved_from.empty() ? kVersionPlain : kVersionMoved;
   out += static_cast<char>((record.dirty ? kDirty : 0) |
                            (record.deep ? kDeep : 0) |
                            (record.directory ? kDirectory : 0));
-  AppendLe64(record.missing.bits(), out);
-  AppendLe64(static_cast<uint64_t>(record.since_ns), out);
-  AppendLe64(record.tail_from, out);
+  AppendLittleEndian(record.missing.bits(), 8, out);
+  AppendLittleEndian(static_cast<uint64_t>(record.since_ns), 8, out);
+  AppendLittleEndian(record.tail_from, 8, out);
+  AppendOrigins(record.moved_from, out);
   return out;
 }
 
 std::optional<RegionRecord> DecodeRegionRecord(absl::string_view bytes) {
-  if (bytes.size() != kEncodedBytes || bytes[0] != kVersion) {
-    return std::nullopt;
-  }
+  if (bytes.size() < kPlainBytes) return std::nullopt;
+  const bool moved = bytes[0] == kVersionMoved;
+  if (!moved && bytes[0] != kVersionPlain) return std::nullopt;
+  // Only a record that was moved has more.
+  if (moved == (bytes.size() == kPlainBytes)) return std::nullopt;
   const auto flags = static_cast<uint8_t>(bytes[1]);
   if (flags > (kDirty | kDeep | kDirectory)) return std::nullopt;
   RegionRecord record;
   record.dirty = flags & kDirty;
   record.deep = flags & kDeep;
   record.directory = flags & kDirectory;
-  record.missing = LegSet(Le64At(bytes, 2));
-  record.since_ns = static_cast<int64_t>(Le64At(bytes, 10));
-  record.tail_from = Le64At(bytes, 18);
+  record.missing = LegSet(LittleEndianAt(bytes, 2, 8));
+  record.since_ns = static_cast<int64_t>(LittleEndianAt(bytes, 10, 8));
+  record.tail_from = LittleEndianAt(bytes, 18, 8);
+  std::optional<Origins> origins = ParseOrigins(bytes.substr(kPlainBytes));
+  if (!origins) return std::nullopt;
+  record.moved_from = std::move(*origins);
   return record;
 }
 

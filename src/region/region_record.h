@@ -9,6 +9,7 @@
 
 #include "absl/strings/string_view.h"
 #include "region/leg_set.h"
+#include "region/origins.h"
 
 namespace mirrorfs {
 
@@ -41,6 +42,10 @@ struct RegionRecord {
   // covered by this record (a truncation, a large fallocate); kNoTail if none.
   uint64_t tail_from = kNoTail;
 
+  // Attributes only: where legs of `missing` have the object, if it was moved
+  // while they were away.
+  Origins moved_from;
+
   bool clean() const { return !dirty && missing.empty(); }
   friend bool operator==(const RegionRecord&, const RegionRecord&) = default;
 };
@@ -49,8 +54,10 @@ struct RegionRecord {
 // differ is forgotten.
 RegionRecord Merge(const RegionRecord& a, const RegionRecord& b);
 
-// Disk format of a record, 26 bytes, little endian: version (1), flags (1:
-// dirty=1, deep=2, directory=4), missing (8), since_ns (8), tail_from (8).
+// Disk format of a record, little endian: version (1), flags (1: dirty=1,
+// deep=2, directory=4), missing (8), since_ns (8), tail_from (8); where the
+// version is 2, moved_from after that (see origins.h). Version 1 is what a
+// record without it has.
 std::string EncodeRegionRecord(const RegionRecord& record);
 std::optional<RegionRecord> DecodeRegionRecord(absl::string_view bytes);
 

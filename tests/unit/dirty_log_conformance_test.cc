@@ -568,6 +568,88 @@ TEST_P(Conformance, CopySubtreeTwiceNeedsOneFlush) {
 }
 
 // ---------------------------------------------------------------------------
+// Where legs have what was moved while they were away
+
+TEST_P(Conformance, OriginIsThePathItselfUnlessItWasMoved) {
+  EXPECT_EQ(log_->OriginOf("a/b", 1), "a/b");
+  Mark(RegionKey::Attributes("to"), Missing(kB | kC));
+  log_->SetOrigin("to", 1, "from");
+  EXPECT_EQ(log_->OriginOf("to", 1), "from");
+  EXPECT_EQ(log_->OriginOf("to/x/y", 1), "from/x/y");
+  EXPECT_EQ(log_->OriginOf("to/x", 2), "to/x");
+  EXPECT_EQ(log_->OriginOf("too", 1), "too");
+  EXPECT_EQ(log_->MovedTo("from", 1), (Strings{"to"}));
+  EXPECT_EQ(log_->MovedTo("from", 2), Strings());
+  EXPECT_EQ(log_->MovedTo("from/x", 1), Strings());
+  log_->SetOrigin("to", 1, "to");
+  EXPECT_EQ(log_->OriginOf("to", 1), "to");
+  EXPECT_EQ(log_->MovedTo("from", 1), Strings());
+  EXPECT_EQ(log_->MovedTo("to", 1), Strings());
+}
+
+TEST_P(Conformance, OnlyALegThatLacksTheObjectHasItElsewhere) {
+  log_->SetOrigin("to", 1, "from");
+  Mark(RegionKey::Attributes("to"), Missing(kC));
+  log_->SetOrigin("to", 1, "from");
+  EXPECT_EQ(log_->MovedTo("from", 1), Strings());
+  Mark(RegionKey::Attributes("to"), Missing(kB));
+  log_->SetOrigin("to", 1, "from");
+  log_->SetOrigin("to", 2, "elsewhere");
+  log_->SetRegionSync(RegionKey::Attributes("to"), kB, true);
+  EXPECT_EQ(log_->MovedTo("from", 1), Strings());
+  EXPECT_EQ(log_->MovedTo("elsewhere", 2), (Strings{"to"}));
+  log_->ForgetLegs(kC);
+  EXPECT_EQ(log_->MovedTo("elsewhere", 2), Strings());
+}
+
+TEST_P(Conformance, OriginsGoAlongWithARename) {
+  Mark(RegionKey::Attributes("a/x"), Missing(kB));
+  log_->SetOrigin("a/x", 1, "old");
+  log_->CopySubtree("a", "b");
+  EXPECT_EQ(log_->MovedTo("old", 1), (Strings{"b/x"}));
+  EXPECT_EQ(log_->OriginOf("a/x", 1), "a/x");
+  // Back where the leg has it.
+  log_->CopySubtree("b/x", "old");
+  EXPECT_EQ(log_->MovedTo("old", 1), Strings());
+  EXPECT_EQ(log_->OriginOf("old", 1), "old");
+}
+
+TEST_P(Conformance, WhatTheLegHasIsMovedThere) {
+  for (const char* path : {"to", "of child", "other"}) {
+    Mark(RegionKey::Attributes(path), Missing(kB | kC));
+  }
+  for (const LegSlot leg : {1, 2}) {
+    log_->SetOrigin("to", leg, "from");
+    log_->SetOrigin("of child", leg, "from/child");
+    log_->SetOrigin("other", leg, "fromage");
+  }
+  log_->MoveOrigins("from", "aside", 1);
+  EXPECT_EQ(log_->MovedTo("aside", 1), (Strings{"to"}));
+  EXPECT_EQ(log_->MovedTo("aside/child", 1), (Strings{"of child"}));
+  EXPECT_EQ(log_->MovedTo("fromage", 1), (Strings{"other"}));
+  EXPECT_EQ(log_->MovedTo("from", 2), (Strings{"to"}));
+  log_->MoveOrigins("aside", "to", 1);
+  EXPECT_EQ(log_->OriginOf("to", 1), "to");
+  EXPECT_EQ(log_->OriginOf("of child", 1), "to/child");
+  EXPECT_EQ(log_->OriginOf("of child", 2), "from/child");
+}
+
+TEST_P(Conformance, OriginsSurviveACrash) {
+  if (!HasStore()) GTEST_SKIP();
+  Mark(RegionKey::Attributes("to"), Missing(kB | kC));
+  log_->SetOrigin("to", 1, "from");
+  log_->SetOrigin("to", 2, "elsewhere");
+  Flush();
+  // Written with the clears, not waited for.
+  log_->MoveOrigins("from", "aside", 1);
+  ASSERT_TRUE(log_->FlushLazily().ok());
+  Crash(LegSet());
+  EXPECT_EQ(log_->MovedTo("aside", 1), (Strings{"to"}));
+  EXPECT_EQ(log_->MovedTo("from", 1), Strings());
+  EXPECT_EQ(log_->MovedTo("elsewhere", 2), (Strings{"to"}));
+}
+
+// ---------------------------------------------------------------------------
 // The order of work
 
 TEST_P(Conformance, WorkComesRankByRank) {

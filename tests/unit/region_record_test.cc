@@ -9,6 +9,12 @@
 namespace mirrorfs {
 namespace {
 
+Origins Moved(const std::string& path, const std::vector<LegSlot>& legs) {
+  Origins origins;
+  for (const LegSlot leg : legs) origins.Set(leg, path);
+  return origins;
+}
+
 // Every combination of a few values of each field.
 std::vector<RegionRecord> Records() {
   std::vector<RegionRecord> records;
@@ -26,6 +32,11 @@ std::vector<RegionRecord> Records() {
       }
     }
   }
+  records.push_back({.missing = LegSet(5), .moved_from = Moved("a", {0, 2})});
+  records.push_back({.missing = LegSet(5), .moved_from = Moved("b/c", {2})});
+  Origins two = Moved("b", {0});
+  two.Set(63, "a");
+  records.push_back({.missing = LegSet(UINT64_MAX), .moved_from = two});
   return records;
 }
 
@@ -50,6 +61,49 @@ TEST(RegionRecord, EncodingIsExactlyAsDocumented) {
   EXPECT_EQ(EncodeRegionRecord(record), std::string(bytes, 26));
 }
 
+TEST(RegionRecord, WhereItWasComesAfterTheRest) {
+  RegionRecord record;
+  record.missing = LegSet(5);
+  std::string plain = EncodeRegionRecord(record);
+  record.moved_from = Moved("old/name", {0, 2});
+  plain[0] = 2;
+  const char more[] =
+      "\x05\0\0\0\0\0\0\0"
+      "\x08\0"
+      "old/name";
+  EXPECT_EQ(EncodeRegionRecord(record), plain + std::string(more, 18));
+}
+
+TEST(RegionRecord, DecodeRefusesDamagedOrigins) {
+  Origins origins = Moved("name", {1});
+  origins.Set(2, "other");
+  const std::string good =
+      EncodeRegionRecord({.missing = LegSet(6), .moved_from = origins});
+  ASSERT_TRUE(DecodeRegionRecord(good).has_value());
+  const size_t first_ends = 26 + 10 + 4;  // a whole record, too
+  for (size_t size = 0; size < good.size(); ++size) {
+    EXPECT_EQ(DecodeRegionRecord(good.substr(0, size)).has_value(),
+              size == first_ends)
+        << size;
+  }
+  EXPECT_FALSE(DecodeRegionRecord(good + '\0').has_value());
+  std::string other = good;
+  other[0] = 1;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value());
+  other = good;
+  other[26] = 4;  // leg 2 would be at two places
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value());
+  other = good;
+  other[26] = 0;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value()) << "no leg";
+  other = good;
+  other[34] = 100;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value()) << "longer than it is";
+  other = good;
+  other[34] = 0;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value()) << "no path";
+}
+
 TEST(RegionRecord, DecodeUndoesEncode) {
   for (const RegionRecord& record : Records()) {
     const auto decoded = DecodeRegionRecord(EncodeRegionRecord(record));
@@ -65,6 +119,8 @@ TEST(RegionRecord, DecodeRefusesOtherSizesVersionsAndFlags) {
   EXPECT_FALSE(DecodeRegionRecord(good + '\0').has_value());
   std::string other = good;
   other[0] = 2;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value());
+  other[0] = 3;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value());
   other = good;
   other[1] = 8;
@@ -92,6 +148,35 @@ TEST(RegionRecord, MergeWithNothingChangesNothing) {
     EXPECT_EQ(Merge(record, RegionRecord()), record);
     EXPECT_EQ(Merge(record, record), record);
   }
+}
+
+TEST(Origins, SayOnePlaceForEachLeg) {
+  Origins origins;
+  origins.Set(3, "b");
+  origins.Set(1, "b");
+  origins.Set(1, "a");
+  ASSERT_NE(origins.Of(1), nullptr);
+  EXPECT_EQ(*origins.Of(1), "a");
+  EXPECT_EQ(*origins.Of(3), "b");
+  EXPECT_EQ(origins.Of(0), nullptr);
+  EXPECT_EQ(origins.legs(), LegSet(10));
+  Origins same;
+  same.Set(1, "a");
+  same.Set(3, "b");
+  EXPECT_EQ(origins, same);
+  origins.Keep(LegSet::Of(3));
+  EXPECT_EQ(origins, Moved("b", {3}));
+  origins.Forget("a");
+  EXPECT_FALSE(origins.empty());
+  origins.Forget("b");
+  EXPECT_TRUE(origins.empty());
+}
+
+TEST(Origins, MergeKeepsThePlacesOfDifferentLegs) {
+  const Origins merged = Merge(Moved("a", {0, 1}), Moved("b", {1, 2}));
+  EXPECT_EQ(*merged.Of(0), "a");
+  EXPECT_EQ(*merged.Of(1), "a");
+  EXPECT_EQ(*merged.Of(2), "b");
 }
 
 TEST(LegSet, IsASetOfSlots) {

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What was moved while the leg was away is moved there, too: its content is
+// compared then like that of anything that was made anew, and found equal. The
+// log says where the leg has it (Origins). Directories are healed one by one,
+// so it may lie in the way before its new place is there: it waits in the
+// private directory then.
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/kill_point.h"
+#include "leg/label.h"
+#include "leg/remove_tree.h"
+#include "recovery/healer.h"
+
+namespace mirrorfs {
+namespace {
+
+// Whether the one can be had by moving the other. A file with several names is
+// found by them (HealLinks); anything else is as quickly made.
+bool CanBecome(const ErrnoOr<struct stat>& truth, const struct stat& st) {
+  if (!truth.ok()) return false;
+  if (S_ISDIR(truth->st_mode)) return S_ISDIR(st.st_mode);
+  return S_ISREG(truth->st_mode) && S_ISREG(st.st_mode) &&
+         truth->st_nlink == 1 && st.st_nlink == 1;
+}
+
+bool IsAside(absl::string_view path) {
+  return absl::StartsWith(path, absl::StrCat(kPrivateDir, "/"));
+}
+
+}  // namespace
+
+Errno Healer::RemoveNames(Leg& leg, const std::string& path) {
+  return RemoveTree(leg, path,
+                    [&](const std::string& at, const struct stat& st) {
+                      return PutAside(leg, at, st);
+                    });
+}
+
+// Puts aside what is at `path` on the leg if that is another object of the
+// primary's, which gets it when its directory is healed.
+ErrnoOr<bool> Healer::PutAside(Leg& leg, const std::string& path,
+                               const struct stat& st) {
+  bool wanted = false;
+  for (const std::string& to : mirror_->log().MovedTo(path, leg.slot())) {
+    wanted |= CanBecome(mirror_->primary().Stat(to), st);
+  }
+  if (!wanted) return false;
+  const std::string aside = AsidePath(path);
+  Errno error = RemoveTree(leg, aside);
+  if (error.ok()) error = leg.Rename(path, aside, 0);
+  leg.NamesReplaced();
+  if (!error.ok()) return error;
+  KillPoint("moved-aside");
+  NoteMove(leg, path, aside, st);
+  return true;
+}
+
+void Healer::NoteMove(Leg& leg, const std::string& from, const std::string& to,
+                      const struct stat& st) {
+  mirror_->log().MoveOrigins(from, to, leg.slot());
+  // Not to be done a second time after a crash, when something else may have
+  // the old name. For a file that costs less than this.
+  if (S_ISDIR(st.st_mode)) (void)mirror_->log().FlushLazily();
+}
+
+// Where the leg has what shall be at `path`; empty: nowhere.
+std::string Healer::FindMoved(const Leg& leg, const std::string& path) {
+  const auto record = mirror_->log().Find(RegionKey::Attributes(path));
+  const std::string* origin =
+      record ? record->moved_from.Of(leg.slot()) : nullptr;
+  if (origin == nullptr) return std::string();
+  const ErrnoOr<struct stat> truth = mirror_->primary().Stat(path);
+  const auto usable = [&](const std::string& at) {
+    const ErrnoOr<struct stat> st = leg.Stat(at);
+    return st.ok() && CanBecome(truth, *st);
+  };
+  if (IsAside(*origin)) return usable(*origin) ? *origin : std::string();
+  // It may have been put aside just before a crash.
+  for (absl::string_view at = *origin; !at.empty(); at = ParentPath(at)) {
+    const std::string aside = RebasePath(*origin, at, AsidePath(at));
+    if (usable(aside)) return aside;
+  }
+  // What stands at a name that was healed since is what shall stand there.
+  const LegSet lacking = mirror_->log().Lacking(RegionKey::Attributes(*origin));
+  return lacking.has(leg.slot()) && usable(*origin) ? *origin : std::string();
+}
+
+// Moves to `path` what the leg has of it elsewhere, in place of what is there.
+Errno Healer::BringMoved(const DirtyLog::Work& work, Leg& leg,
+                         const std::string& path, bool* brought) {
+  std::string source = FindMoved(leg, path);
+  if (!source.empty() && leg.Stat(path).ok()) {
+    const Errno error = RemoveNames(leg, path);
+    if (!error.ok()) return error;
+    source = FindMoved(leg, path);  // it may have been in there
+  }
+  if (!source.empty()) {
+    const ErrnoOr<struct stat> st = leg.Stat(source);
+    const Errno error =
+        st.ok() ? leg.Rename(source, path, 0) : Errno(st.error());
+    leg.NamesReplaced();
+    if (IsLegFailure(error)) return error;
+    if (error.ok()) {
+      KillPoint("moved-brought");
+      NoteMove(leg, source, path, *st);
+      if (!IsAside(source) && ParentPath(source) != work.key.path) {
+        NameIsMissing(source, leg.slot());
+      }
+      *brought = true;
+    }
+  }
+  // Done, or it cannot be done.
+  mirror_->log().SetOrigin(path, leg.slot(), path);
+  return kOk;
+}
+
+}  // namespace mirrorfs
