@@ -12,7 +12,8 @@ import pytest
 
 from support import compare
 from support.load import VerifiedLoad
-from support.mirror import CLI, HELPER, REPO, SLOWNESS, run, wait_until
+from support.mirror import (CLI, HELPER, REPO, SLOWNESS, run, thread_states,
+                            wait_until)
 
 LEG_TIMEOUT = 3
 REGION = 64 << 10
@@ -160,11 +161,22 @@ class Scene:
             wait_until(reached, timeout)
         except AssertionError:
             raise AssertionError(
-                f"leg {self.names[i]} is {seen[-1]} and not "
+                f"leg {self.names[i]} is {seen[-1:]} and not "
                 f"{' or '.join(states)}\n{self.plight()}") from None
 
     def plight(self):
         """Why a leg may not be in sync."""
+        try:
+            return self.missing_regions()
+        except AssertionError as error:
+            lines = [str(error), "the daemon:",
+                     thread_states(self.mirror.daemon_pid)]
+            for thing in self.things:
+                if hasattr(thing, "pid"):
+                    lines += [f"leg {thing.root}:", thread_states(thing.pid)]
+            return "\n".join(lines)
+
+    def missing_regions(self):
         lines = [str(region) for region in self.mirror.dirty()["regions"][:20]]
         return "\n".join(lines + [str(leg) for leg in
                                   self.mirror.status()["legs"]])
