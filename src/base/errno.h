@@ -59,7 +59,8 @@ class [[nodiscard]] ErrnoOr {
 
 // Whether an error says that the leg is broken, gone or unwritable as a whole,
 // rather than something about the request. Our own shortages (EMFILE, ENOMEM)
-// and a leg's (ENOSPC) are none of it.
+// and a leg's (ENOSPC) are none of it. So nothing of ours may answer one of
+// these for another reason.
 constexpr bool IsLegFailure(Errno error) {
   switch (error.value()) {
     case EIO:

@@ -88,7 +88,7 @@ ErrnoOr<LegFd> Mirror::WriteFdOn(Leg& leg, const ObjectRef& object,
   if (LegFd fd = current(); fd.valid()) return fd;
   std::lock_guard lock(file.opening);
   if (LegFd fd = current(); fd.valid()) return fd;
-  if (!object.named) return Errno(ESTALE);
+  if (!object.named) return Errno(ENOENT);
   ErrnoOr<LegFd> opened = leg.OpenObject(object.path, O_RDWR);
   if (opened.ok()) file.SetWriteFd(slot, *opened, epoch);
   return opened;
@@ -424,7 +424,7 @@ ErrnoOr<LegFd> Mirror::AnyFdOn(Leg& leg, const ObjectRef& object,
   if (LegFd fd = file.read_fd(slot); fd.valid()) return fd;
   std::lock_guard lock(file.opening);
   if (LegFd fd = file.read_fd(slot); fd.valid()) return fd;
-  if (!object.named) return Errno(ESTALE);
+  if (!object.named) return Errno(ENOENT);
   ErrnoOr<LegFd> opened = leg.OpenObject(object.path, O_RDONLY);
   if (opened.ok()) file.SetReadFd(slot, *opened);
   return opened;

@@ -182,7 +182,7 @@ Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
 ErrnoOr<LegFd> Mirror::ObjectFd(Leg& leg, const ObjectRef& object) {
   if (object.named) return leg.OpenObject(object.path, O_PATH);
   LegFd fd = OpenFdOn(leg, object);
-  if (!fd.valid()) return Errno(ESTALE);
+  if (!fd.valid()) return Errno(ENOENT);
   return fd;
 }
 
@@ -235,7 +235,7 @@ ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
   return AskPrimary([&](Leg & leg) -> ErrnoOr<struct stat> {
     const LegFd fd = OpenFdOn(leg, object);
     if (fd.valid()) return StatObject(fd);
-    if (!object.named) return Errno(ESTALE);
+    if (!object.named) return Errno(ENOENT);
     return leg.Stat(object.path);
   });
 }

@@ -72,7 +72,7 @@ Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
   const ErrnoOr<struct stat> copy = leg.Stat(dir);
   if (!copy.ok() || !S_ISDIR(copy->st_mode)) {
     NameIsMissing(dir, leg.slot());
-    return Errno(ESTALE);
+    return Errno(ENOENT);
   }
   ErrnoOr<std::vector<std::string>> wanted = ListNames(mirror_->primary(), dir);
   if (!wanted.ok()) return wanted.error();
