@@ -8,11 +8,14 @@
 
 #include <cstdarg>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
+#include "base/fiber.h"
+#include "base/thread.h"
 #include "base/uuid.h"
 #include "dirtylog/store_dir.h"
 #include "dirtylog/tail_file.h"
@@ -54,6 +57,14 @@ absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view dir) {
   if (status.IsIOError() && !lost_file) return absl::UnavailableError(text);
   return absl::DataLossError(text);
 }
+
+// A store that does not answer says nothing about the marks in it.
+absl::Status AsUnavailable(const absl::Status& status, absl::string_view dir) {
+  if (!absl::IsDeadlineExceeded(status)) return status;
+  return absl::UnavailableError(absl::StrCat(dir, ": does not answer"));
+}
+
+absl::Status GivenUp() { return absl::DeadlineExceededError("given up"); }
 
 class NullLogger final : public rocksdb::Logger {
  public:
@@ -273,14 +284,54 @@ absl::Status DiskLog::Db::Write(rocksdb::WriteBatch& batch, bool durable) {
   return status;
 }
 
-DiskLog::DiskLog(const DiskLogOptions& options, std::unique_ptr<Db> db,
+DiskLog::DiskLog(const DiskLogOptions& options, OpenStore store,
                  std::string session)
     : CoreLog(options.region_bytes),
       options_(options),
       session_(std::move(session)),
-      db_(std::move(db)) {}
+      store_(std::move(store)) {}
 
-DiskLog::~DiskLog() = default;
+DiskLog::~DiskLog() { Close(std::move(store_)); }
+
+absl::StatusOr<DiskLog::OpenStore> DiskLog::OpenOne(
+    const DiskLogOptions& options, const std::string& session) {
+  OpenStore store;
+  store.target = std::make_shared<CallTarget>(options.dir);
+  using SharedDb = std::shared_ptr<Db>;
+  absl::StatusOr<SharedDb> db =
+      MakeCall(*store.target, [options, session]() -> absl::StatusOr<SharedDb> {
+        const std::string& noted = options.expected_session;
+        absl::StatusOr<std::unique_ptr<Db>> db =
+            noted.empty() ? Db::Create(options) : Db::OpenExisting(options);
+        if (!db.ok()) return db.status();
+        absl::Status status = (*db)->BeginSession(session, noted);
+        if (!status.ok()) return status;
+        return SharedDb(*std::move(db));
+      });
+  if (!db.ok()) return AsUnavailable(db.status(), options.dir);
+  store.db = *std::move(db);
+  return store;
+}
+
+void DiskLog::Close(OpenStore store) {
+  // Shared, to see whether the call was made, or is still being made.
+  const auto last = std::make_shared<std::shared_ptr<Db>>(std::move(store.db));
+  const absl::Status closed = MakeCall(*store.target, [last] {
+    *last = nullptr;
+    return absl::OkStatus();
+  });
+  if (closed.ok() || last.use_count() > 1) return;
+  // Another call to it hangs; so would this one.
+  store.target->BeginLateCall();
+  try {
+    StartThread("late-close", [last, target = store.target] {
+      *last = nullptr;
+      target->EndLateCall();
+    }).detach();
+  } catch (const std::system_error&) {
+    new std::shared_ptr<Db>(std::move(*last));  // never closed, then
+  }
+}
 
 std::string DiskLog::Status(StatusKind kind) {
   std::string dir;
@@ -295,7 +346,19 @@ std::string DiskLog::Status(StatusKind kind) {
 }
 
 absl::Status DiskLog::Load(std::vector<Loaded>& loaded) {
-  return db_->Load(loaded);
+  using Records = std::vector<Loaded>;
+  if (store_.db == nullptr) return AsUnavailable(GivenUp(), options_.dir);
+  absl::StatusOr<Records> found =
+      MakeCall(*store_.target, [db = store_.db]() -> absl::StatusOr<Records> {
+        Records found;
+        absl::Status status = db->Load(found);
+        if (!status.ok()) return status;
+        return found;
+      });
+  if (absl::IsDeadlineExceeded(found.status())) store_.db = nullptr;
+  if (!found.ok()) return AsUnavailable(found.status(), options_.dir);
+  loaded = *std::move(found);
+  return absl::OkStatus();
 }
 
 absl::Status DiskLog::Store(const std::vector<Change>& batch, bool durable) {
@@ -309,7 +372,15 @@ absl::Status DiskLog::Store(const std::vector<Change>& batch, bool durable) {
       writes.Delete(key);
     }
   }
-  return db_->Write(writes, durable);
+  if (store_.db == nullptr) return AsUnavailable(GivenUp(), options_.dir);
+  const absl::Status status =
+      MakeCall(*store_.target,
+               [db = store_.db, writes = std::move(writes), durable]() mutable {
+                 return db->Write(writes, durable);
+               });
+  // It may still write, and must not be asked for more meanwhile.
+  if (absl::IsDeadlineExceeded(status)) store_.db = nullptr;
+  return AsUnavailable(status, options_.dir);
 }
 
 absl::StatusOr<std::string> DiskLog::Rebind(const std::string& dir,
@@ -318,13 +389,10 @@ absl::StatusOr<std::string> DiskLog::Rebind(const std::string& dir,
   options.dir = dir;
   options.log_uuid = log_uuid;
   options.expected_session.clear();
-  absl::StatusOr<std::unique_ptr<Db>> db = Db::Create(options);
-  if (!db.ok()) return db.status();
   const std::string session = NewUuid();
-  absl::Status status = (*db)->BeginSession(session, "");
-  if (!status.ok()) return status;
-  left_.push_back(std::move(db_));
-  db_ = *std::move(db);
+  absl::StatusOr<OpenStore> store = OpenOne(options, session);
+  if (!store.ok()) return store.status();
+  Close(std::exchange(store_, *std::move(store)));
   std::lock_guard lock(place_mutex_);
   options_ = options;
   return session;
@@ -332,16 +400,11 @@ absl::StatusOr<std::string> DiskLog::Rebind(const std::string& dir,
 
 absl::StatusOr<std::unique_ptr<DiskLog>> OpenDiskLog(
     const DiskLogOptions& options) {
-  const std::string& noted = options.expected_session;
-  absl::StatusOr<std::unique_ptr<DiskLog::Db>> db =
-      noted.empty() ? DiskLog::Db::Create(options)
-                    : DiskLog::Db::OpenExisting(options);
-  if (!db.ok()) return db.status();
   const std::string session = NewUuid();
-  absl::Status status = (*db)->BeginSession(session, noted);
-  if (!status.ok()) return status;
+  absl::StatusOr<DiskLog::OpenStore> store = DiskLog::OpenOne(options, session);
+  if (!store.ok()) return store.status();
   return std::unique_ptr<DiskLog>(
-      new DiskLog(options, *std::move(db), session));
+      new DiskLog(options, *std::move(store), session));
 }
 
 }  // namespace mirrorfs

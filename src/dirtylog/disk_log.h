@@ -22,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/call_target.h"
 #include "dirtylog/core_log.h"
 
 namespace mirrorfs {
@@ -58,15 +59,23 @@ class DiskLog final : public CoreLog {
       const DiskLogOptions& options);
   class Db;
 
-  DiskLog(const DiskLogOptions& options, std::unique_ptr<Db> db,
-          std::string session);
+  // A store, and what calls to it hang on: the file system that it lies in,
+  // which may be a leg's.
+  struct OpenStore {
+    std::shared_ptr<CallTarget> target;
+    std::shared_ptr<Db> db;  // null when a call to it was given up
+  };
+
+  DiskLog(const DiskLogOptions& options, OpenStore store, std::string session);
+
+  static absl::StatusOr<OpenStore> OpenOne(const DiskLogOptions& options,
+                                           const std::string& session);
+  static void Close(OpenStore store);
 
   std::mutex place_mutex_;
   DiskLogOptions options_;
   const std::string session_;
-  std::unique_ptr<Db> db_;
-  // Stores it has left; closing one may take as long as its leg hangs.
-  std::vector<std::unique_ptr<Db>> left_;
+  OpenStore store_;
 };
 
 // The log is durable in itself when this returns; Resume comes next.
