@@ -11,7 +11,9 @@ namespace {
 
 // A walk is no snapshot: a name that moves at the same time may be missed.
 constexpr int kWalksMax = 2;
-constexpr int kIncompleteMax = 4;
+// Whoever takes too few names splits a file in two: only names that lie outside
+// the leg are a reason to, and those stay away however often one looks.
+constexpr int kIncompleteMax = 64;
 
 }  // namespace
 
