@@ -342,6 +342,9 @@ void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
   // could be anything that is still marked; so nothing is cleared.
   if (!SyncLegs().ok()) return;
+  // What a healed directory's record said of what lies in it stands in records
+  // that recovery made, and waits for nobody: it must not go before they stay.
+  if (!gate_.Flush()) return;
   KillPoint("before-clear");
   gate_.Clear(idle);
   gate_.AdvanceSince(hot, since);

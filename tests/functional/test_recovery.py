@@ -385,6 +385,30 @@ def test_killed_while_it_recovers(mirrors, log_type):
     mirror.settle_and_compare()
 
 
+def test_killed_when_what_lay_above_was_cleared(mirrors):
+    """The names of a directory are healed and forgotten long before what lies
+    in it, about which nobody asked the log to be durable."""
+    mirror = mirrors()
+    deep = mirror.legs[0] / "tree" / "deep"
+    deep.mkdir(parents=True)
+    for n in range(60):
+        (deep / f"f{n}").write_bytes(os.urandom(300000))
+    mirror.create(adopt=mirror.legs[0])
+    mirror.mount("resync-rate-max=300K", env={"MIRRORFS_TICK_MS": "50"})
+
+    def cleared():
+        names = [region for region in mirror.dirty()["regions"]
+                 if region["kind"] == "entries"]
+        return not any(region["path"] == "" for region in names)
+
+    wait_until(cleared)
+    assert mirror.leg_status("b")["state"] == "resync"
+    mirror.kill9()
+    mirror.mount()
+    mirror.wait_sync()
+    mirror.settle_and_compare()
+
+
 def test_an_orderly_end_while_it_recovers(mirrors, log_type):
     mirror = mirrors(log=log_type)
     for n in range(150):
