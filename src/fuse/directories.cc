@@ -79,9 +79,8 @@ class Filler {
 
   size_t Add(char* buffer, size_t room, const DirEntry& entry, off_t next) {
     struct stat st = {};
-    st.st_ino = fs_.nodes().ShownIno(
-        IsDots(entry.name) ? dir_id_ : fs_.nodes().FindIno(entry.ino),
-        entry.ino);
+    st.st_ino = IsDots(entry.name) ? fs_.nodes().ShownIno(dir_id_, entry.ino)
+                                   : fs_.nodes().ShownInoOf(entry.ino);
     st.st_mode = entry.type;
     if (plus_) return AddPlus(buffer, room, entry, st, next);
     const size_t size = fuse_add_direntry(request_, buffer, room,

@@ -210,10 +210,18 @@ std::optional<ObjectRef> InodeTable::Ref(NodeId id) const {
   return ref;
 }
 
+ino_t InodeTable::ShownBy(const Node* node, ino_t ino) const {
+  return node == nullptr ? ino + (rekeyings_ << kShownShift) : node->shown_ino;
+}
+
 ino_t InodeTable::ShownIno(NodeId id, ino_t ino) const {
   std::lock_guard lock(mutex_);
-  const Node* node = Get(id);
-  return node == nullptr ? ino + (rekeyings_ << kShownShift) : node->shown_ino;
+  return ShownBy(Get(id), ino);
+}
+
+ino_t InodeTable::ShownInoOf(ino_t ino) const {
+  std::lock_guard lock(mutex_);
+  return ShownBy(GetByIno(ino), ino);
 }
 
 void InodeTable::Rekey(

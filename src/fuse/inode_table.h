@@ -59,6 +59,8 @@ class InodeTable {
   // The number that users see: what it was when the kernel first learned of
   // the node, whatever leg is the primary now. `ino` for a node unknown.
   ino_t ShownIno(NodeId id, ino_t ino) const;
+  // The same, of whatever has that number on the primary.
+  ino_t ShownInoOf(ino_t ino) const;
   // Another leg is the primary: `ino_of(path)` is the number it has for each
   // node, 0 for none. Nodes made from now on show numbers that no other leg's
   // can be mistaken for. No names may change meanwhile.
@@ -129,6 +131,7 @@ class InodeTable {
 
   Node* Get(NodeId id) const;
   Node* GetByIno(ino_t ino) const;
+  ino_t ShownBy(const Node* node, ino_t ino) const;
   Node* NewNode(const struct stat& st, int64_t created_ns);
   void DetachNode(Node* node);
   void AddNameTo(Node* node, Node* parent, absl::string_view name);

@@ -63,25 +63,31 @@ bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
               "leg \"{}\" is {}: {}", legs_->at(slot).name(), Describe(why),
               reason);
   KillPoint("leg-failing");
-  gate_.HoldClears();
-  membership_->HoldChanges();
-  legs_->SetDown(slot, why);
-  if (was_primary) legs_->SetPrimary(heir);
-  const bool recorded = RecordLegGone(slot, was_primary);
-  gate_.ReleaseClears();
-  KillPoint("leg-failed");
-  if (!recorded) {
+  const bool recorded = WhileHeld([&] {
+    legs_->SetDown(slot, why);
+    if (was_primary) legs_->SetPrimary(heir);
+    if (RecordLegGone(slot, was_primary)) return true;
     // Nobody is left who could be told: as if nothing had been.
     legs_->SetUp(slot);
     if (was_primary) legs_->SetPrimary(slot);
-    membership_->ReleaseChanges();
     return false;
-  }
+  });
+  KillPoint("leg-failed");
+  if (!recorded) return false;
   Post(wanted ? EventName::kLegOffline : EventName::kLegFailed,
        legs_->at(slot).name(), reason);
   if (was_primary) Post(EventName::kPrimaryChanged, primary().name(), "");
   if (on_work_) on_work_();
   return true;
+}
+
+bool Mirror::WhileHeld(const std::function<bool()>& change) {
+  gate_.HoldClears();
+  membership_->HoldChanges();
+  const bool recorded = change();
+  if (!recorded) membership_->ReleaseChanges();  // else the labels did it
+  gate_.ReleaseClears();
+  return recorded;
 }
 
 // Labels without `out`, and the log where it can be written.
@@ -146,12 +152,7 @@ bool Mirror::MendLog() {
   if (!move_log_) return false;
   Post(EventName::kLogFailed, "", label.log.dir);
   log_is_lost_ = true;
-  gate_.HoldClears();
-  membership_->HoldChanges();
-  const bool mended = RecordLegs(LegSet()).empty();
-  if (!mended) membership_->ReleaseChanges();
-  gate_.ReleaseClears();
-  return mended;
+  return WhileHeld([this] { return RecordLegs(LegSet()).empty(); });
 }
 
 bool Mirror::ReadyForChanges() {
@@ -177,8 +178,9 @@ absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
   KillPoint("leg-returning");
   if (!accounted) {
     MarkAll(*log_, in);
-    if (!log_->Flush().ok())
+    if (!log_->Flush().ok()) {
       return absl::UnavailableError("the dirty log failed");
+    }
   }
   // The labels of the others say that what it lacks is in the log; its own,
   // that it is not whole.
@@ -201,17 +203,15 @@ absl::Status Mirror::Promote(LegSlot slot) {
     return absl::FailedPreconditionError(
         "only a leg that is in sync can become the primary");
   }
-  gate_.HoldClears();
-  membership_->HoldChanges();
-  legs_->SetPrimary(slot);
-  KillPoint("leg-promoted");
-  const LegSet unwritten = RecordLegs(LegSet());
-  if (!unwritten.empty()) membership_->ReleaseChanges();
-  log_->SuspectDirty(legs_->all() - LegSet::Of(slot));
-  const bool flushed = log_->Flush().ok();
-  gate_.ReleaseClears();
+  const bool recorded = WhileHeld([&] {
+    legs_->SetPrimary(slot);
+    KillPoint("leg-promoted");
+    const bool written = RecordLegs(LegSet()).empty();
+    log_->SuspectDirty(legs_->all() - LegSet::Of(slot));
+    return log_->Flush().ok() && written;
+  });
   if (on_work_) on_work_();
-  if (!unwritten.empty() || !flushed) {
+  if (!recorded) {
     return absl::UnavailableError("the change could not be recorded");
   }
   Post(EventName::kPrimaryChanged, legs_->at(slot).name(), "promoted");

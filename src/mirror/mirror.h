@@ -315,6 +315,9 @@ class Mirror {
 
   void ListenToHangs(LegSlot slot);
   LegSlot Heir(LegSet without);
+  // Runs `change`, which changes who counts and says whether that is on record,
+  // with clears and the changes that begin held meanwhile.
+  bool WhileHeld(const std::function<bool()>& change);
   LegSet RecordLegs(LegSet out);
   bool RecordLegGone(LegSlot slot, bool was_primary);
 

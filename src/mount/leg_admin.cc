@@ -103,15 +103,21 @@ absl::Status LegAdmin::SetOffline(const LabelMember& member, bool offline) {
   });
 }
 
+absl::StatusOr<LabelMember> LegAdmin::FindSpare(const std::string& leg) {
+  if (absl::Status status = CheckOpen(); !status.ok()) return status;
+  absl::StatusOr<LabelMember> member = Find(leg);
+  if (!member.ok()) return member;
+  if (absl::Status status = CheckSpare(*member); !status.ok()) return status;
+  return member;
+}
+
 absl::Status LegAdmin::Offline(const std::string& leg, bool dry_run) {
   std::lock_guard lock(mutex_);
-  if (absl::Status status = CheckOpen(); !status.ok()) return status;
-  const absl::StatusOr<LabelMember> member = Find(leg);
-  if (!member.ok()) return member.status();
-  absl::Status status = CheckSpare(*member);
-  if (!status.ok() || dry_run) return status;
+  const absl::StatusOr<LabelMember> member = FindSpare(leg);
+  if (!member.ok() || dry_run) return member.status();
   const bool was_up = mirror_->present().has(member->slot);
-  status = TakeOut(*member, "taken out by the administrator", kSettleTime);
+  absl::Status status =
+      TakeOut(*member, "taken out by the administrator", kSettleTime);
   if (!status.ok()) return status;
   KillPoint("leg-offline");
   mirror_->SetLegDown(member->slot, LegState::kOffline);
@@ -294,11 +300,8 @@ absl::Status LegAdmin::Join(const std::string& path,
 
 absl::Status LegAdmin::Detach(const std::string& leg, bool dry_run) {
   std::lock_guard lock(mutex_);
-  if (absl::Status status = CheckOpen(); !status.ok()) return status;
-  const absl::StatusOr<LabelMember> member = Find(leg);
-  if (!member.ok()) return member.status();
-  absl::Status status = CheckSpare(*member);
-  if (!status.ok() || dry_run) return status;
+  const absl::StatusOr<LabelMember> member = FindSpare(leg);
+  if (!member.ok() || dry_run) return member.status();
   return Remove(*member, kSettleTime);
 }
 

@@ -71,6 +71,8 @@ class LegAdmin {
   absl::StatusOr<LabelMember> Find(const std::string& leg) const;
   // Whether the leg may go: another one is in sync.
   absl::Status CheckSpare(const LabelMember& member) const;
+  // A leg that can be done without.
+  absl::StatusOr<LabelMember> FindSpare(const std::string& leg);
   // `patience`: how long to wait for another leg to be able to go on alone.
   absl::Status TakeOut(const LabelMember& member, const std::string& reason,
                        absl::Duration patience);
