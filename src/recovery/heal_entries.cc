@@ -202,6 +202,20 @@ bool Healer::IsSettled(const DirtyLog::Work& work, const Leg& leg,
   return true;
 }
 
+// Whether the leg's `path` is looked at again, whatever comes of the directories
+// on the way to it.
+bool Healer::IsStillToCome(const Leg& leg, const std::string& path) const {
+  const absl::string_view own = ParentPath(path);
+  for (absl::string_view at = path; !at.empty(); at = ParentPath(at)) {
+    const absl::string_view dir = ParentPath(at);
+    const auto record =
+        mirror_->log().Find(RegionKey::Entries(std::string(dir)));
+    const bool counts = record && (record->deep || dir == own);
+    if (counts && record->missing.has(leg.slot())) return true;
+  }
+  return false;
+}
+
 // Makes `path` on the leg another name of what `other` leads to there, if that
 // is the primary's file, held off from changes meanwhile. Nothing happens when
 // it is not.
@@ -238,17 +252,25 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
   if (!names) return Errno(EAGAIN);
   const ErrnoOr<struct stat> copy = leg.Stat(path);
   nlink_t shared = copy.ok() ? 1 : 0;
+  std::vector<std::string> apart;
   for (const std::string& other : *names) {
     if (other == path) continue;
     const ErrnoOr<struct stat> there = leg.Stat(other);
-    shared += there.ok() && copy.ok() && there->st_ino == copy->st_ino;
+    const bool shares =
+        there.ok() && copy.ok() && there->st_ino == copy->st_ino;
+    shared += shares;
+    if (there.ok() && !shares) apart.push_back(other);
     if (!IsSettled(work, leg, other)) continue;
     bool followed = false;
     const Errno error = Follow(work, leg, path, other, truth, &followed);
     if (followed || !error.ok()) return error;
   }
-  // None to follow: this one is what the others will follow. It may be written
+  // None to follow: this one is what the others will follow, those too whose
+  // own directory lacks nothing, because one above it does. It may be written
   // if no name that the primary's file does not have leads to it.
+  for (const std::string& other : apart) {
+    if (!IsStillToCome(leg, other)) NameIsMissing(other, leg.slot());
+  }
   if (!copy.ok() || shared == copy->st_nlink) return kOk;
   *made = true;
   return ReplaceByNew(leg, path, truth);

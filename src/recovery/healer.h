@@ -62,6 +62,7 @@ class Healer {
   bool HasOtherNames(const Leg& leg, const std::string& path) const;
   bool IsSettled(const DirtyLog::Work& work, const Leg& leg,
                  const std::string& path);
+  bool IsStillToCome(const Leg& leg, const std::string& path) const;
   Errno Follow(const DirtyLog::Work& work, Leg& leg, const std::string& path,
                const std::string& other, const struct stat& truth,
                bool* followed);

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from support.faulty_leg import CONTENT, EVERYTHING
-from support.mirror import run
+from support.mirror import run, wait_until
 from support.scene import BLOCK, fails_legs, not_yet
 from support.trees import change_everything, make_tree
 
@@ -103,6 +103,32 @@ def test_a_replaced_file_does_not_overwrite_its_links(scene):
     for store in it.stores:
         assert (store / "kept").read_bytes() == b"old " * 5000
         assert (store / "f").read_bytes() == b"new " * 5000
+
+
+@pytest.mark.parametrize("aside", ["new", "moved"])
+def test_a_link_to_a_file_below_a_changed_directory(scene, aside):
+    """The directory of the file's old name is right on the leg; one above it
+    is not yet when the new name is made right, because it comes later."""
+    it = scene("plain", "faulty")
+    mnt = it.mirror.mnt
+    for n in range(4):
+        (mnt / f"x{n}" / "y").mkdir(parents=True)
+        (mnt / f"x{n}" / "y" / "f").write_bytes(b"old " * 50000)
+    (mnt / "a").mkdir()
+    wait_until(lambda: not it.mirror.dirty()["regions"], 30)
+    away(it, 1)
+    for n in range(4):
+        os.link(mnt / f"x{n}/y/f", mnt / f"a/f{n}")
+        (mnt / f"x{n}/{aside}").write_text("x")
+        if aside == "moved":
+            os.rename(mnt / f"x{n}/moved", mnt / f"x{n}/elsewhere")
+            os.rename(mnt / f"x{n}/y", mnt / f"x{n}/z")
+            os.rename(mnt / f"x{n}/z", mnt / f"x{n}/y")
+    it.things[1].restart()
+    it.finish()
+    for n in range(4):
+        assert os.path.samefile(it.stores[1] / f"x{n}/y/f",
+                                it.stores[1] / f"a/f{n}")
 
 
 @pytest.mark.parametrize("number", [0, 1])
