@@ -19,7 +19,7 @@ namespace {
 
 // After the primary has changed, every other leg lacks for a moment what was
 // under way then. That is waited for, up to this long.
-constexpr absl::Duration kSettleTime = absl::Seconds(5);
+constexpr absl::Duration kSettleTime = absl::Seconds(30);
 constexpr absl::Duration kSettlePause = absl::Milliseconds(20);
 
 absl::Status Refuse(absl::string_view leg, absl::string_view why) {
@@ -155,9 +155,8 @@ absl::Status LegAdmin::Promote(const std::string& leg, bool dry_run) {
   if (absl::Status status = CheckOpen(); !status.ok()) return status;
   const absl::StatusOr<LabelMember> member = Find(leg);
   if (!member.ok()) return member.status();
-  if (!(mirror_->present() & mirror_->membership().in_sync())
-           .has(member->slot)) {
-    return Refuse(member->name, "is not in sync");
+  if (!mirror_->present().has(member->slot)) {
+    return Refuse(member->name, "is not here");
   }
   if (dry_run) return absl::OkStatus();
   const absl::Status status =

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from support.mirror import process_exists
+from support.mirror import MountFailed, process_exists
 from support.scene import BLOCK, fails_legs, missing_bytes
 
 pytestmark = [pytest.mark.timeout_s(150), fails_legs]
@@ -218,6 +218,106 @@ def test_clear_error_counters(scene):
     assert it.leg(1)["errors"]["write"] > 0
     it.mirror.cli("clear", it.mirror.mnt, "b")
     assert it.leg(1)["errors"]["write"] == 0
+    it.finish()
+
+
+def test_replace_goes_on_after_a_crash(scene):
+    it = scene("plain", "plain")
+    (it.mirror.mnt / "big").write_bytes(os.urandom(8 * MIB))
+    it.mirror.wait_sync()
+    it.mirror.cli("set", it.mirror.mnt, "resync-rate-max=1M")
+    path = it.mirror.legs[0].with_name("new")
+    path.mkdir()
+    it.mirror.cli("replace", it.mirror.mnt, "a", path, "--name", "third")
+    assert leg_names(it) == ["a", "b", "third"]
+    it.mirror.kill9()
+    it.mirror.mount(legs=[*it.mirror.legs, path])
+    it.mirror.wait_sync()
+    assert leg_names(it) == ["b", "third"]
+    it.mirror.legs[0] = it.stores[0] = path
+    it.names[0] = "third"
+    it.finish()
+
+
+def test_a_detached_leg_is_left_out_at_the_next_mount(scene):
+    """Also where its label could not be taken away."""
+    it = scene("plain", "plain", "faulty")
+    it.things[2].die()
+    it.wait_state(2, "failed", "missing")
+    it.mirror.cli("detach", it.mirror.mnt, "c")
+    assert leg_names(it) == ["a", "b"]
+    (it.mirror.mnt / "f").write_bytes(b"x")
+    it.mirror.umount()
+    it.things[2].restart()
+    it.mirror.mount()
+    assert leg_names(it) == ["a", "b"]
+    assert not (it.stores[2] / "f").exists()
+    result = it.mirror.cli("attach", it.mirror.mnt, it.mirror.legs[2],
+                           check=False)
+    assert result.returncode != 0 and "detached" in result.stderr
+    remove_leg(it, 2)
+    it.finish()
+
+
+def test_a_leg_that_is_offline_is_not_served_alone(scene):
+    """It does not have what was acknowledged since; if nothing else is left,
+    it can be taken all the same."""
+    it = scene("plain", "plain")
+    it.mirror.cli("offline", it.mirror.mnt, "b")
+    (it.mirror.mnt / "f").write_bytes(b"x")
+    it.mirror.umount()
+    lost = it.mirror.legs[0].with_name("lost")
+    with pytest.raises(MountFailed):
+        it.mirror.mount(legs=[lost, it.mirror.legs[1]])
+    it.mirror.cli("resolve", "--keep", it.mirror.legs[1], it.mirror.legs[1])
+    it.mirror.mount(legs=[lost, it.mirror.legs[1]])
+    assert not (it.mirror.mnt / "f").exists()
+    it.mirror.umount()
+
+
+def test_a_conflict_is_resolved_while_mounted(scene):
+    it = scene("plain", "plain")
+    legs = it.mirror.legs
+    (it.mirror.mnt / "common").write_bytes(b"x")
+    it.mirror.umount()
+    absent = legs[0].with_name("absent")
+    for number in (1, 0):
+        it.mirror.mount(legs=[legs[number], absent])
+        (it.mirror.mnt / "which").write_bytes(b"%d" % number)
+        if number == 1:
+            it.mirror.umount()
+    legs[1].rename(absent)
+    it.wait_state(1, "conflict")
+    (it.mirror.mnt / "more").write_bytes(b"x")
+    result = it.mirror.cli("resolve", "--keep", "b", it.mirror.mnt,
+                           check=False)
+    assert result.returncode != 0
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert it.state(1) == "conflict"
+    it.mirror.cli("resolve", "--keep", "a", it.mirror.mnt, "--dry-run")
+    assert it.state(1) == "conflict"
+    it.mirror.cli("resolve", "--keep", "a", it.mirror.mnt)
+    it.wait_back(1)
+    assert (it.mirror.mnt / "which").read_bytes() == b"0"
+    it.mirror.legs[1] = it.stores[1] = absent
+    it.finish()
+
+
+def test_resync_of_all_and_what_cannot_be(scene):
+    it = scene("plain", "plain", "plain")
+    (it.mirror.mnt / "d").mkdir()
+    for n in range(5):
+        (it.mirror.mnt / "d" / f"f{n}").write_bytes(os.urandom(100000))
+    it.mirror.wait_sync()
+    for number in (1, 2):
+        (it.stores[number] / "d" / "f1").write_bytes(b"by hand")
+    for words in (["a"], ["--first", "none"], ["b", "--first", "../d"]):
+        result = it.mirror.cli("resync", it.mirror.mnt, *words, check=False)
+        assert result.returncode != 0, words
+        assert len(result.stderr.strip().splitlines()) == 1
+    it.mirror.cli("resync", it.mirror.mnt, "--first", it.mirror.mnt / "d",
+                  "--wait")
+    it.assert_legs_identical(0, 1, 2)
     it.finish()
 
 
