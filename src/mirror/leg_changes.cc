@@ -17,6 +17,7 @@
 
 #include <bit>
 
+#include "absl/time/time.h"
 #include "base/kill_point.h"
 #include "dirtylog/log_factory.h"
 #include "leg/label.h"
@@ -24,6 +25,9 @@
 
 namespace mirrorfs {
 namespace {
+
+// How long applications may be held up for a new primary.
+constexpr absl::Duration kPauseMax = absl::Seconds(1);
 
 const char* Describe(LegState why) {
   switch (why) {
@@ -196,6 +200,16 @@ absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
 }
 
 absl::Status Mirror::Promote(LegSlot slot) {
+  // With nothing under way, all legs in sync hold the same, and the others need
+  // not be repaired. Waited for without the lock: what is under way may have to
+  // take a leg out.
+  const bool quiet = gate_.Pause(kPauseMax);
+  const absl::Status status = PromotePaused(slot, quiet);
+  if (quiet) gate_.Resume();
+  return status;
+}
+
+absl::Status Mirror::PromotePaused(LegSlot slot, bool quiet) {
   std::lock_guard lock(changing_legs_);
   if (legs_->primary() == slot) return absl::OkStatus();
   if (!legs_->up().has(slot) || !membership_->in_sync().has(slot) ||
@@ -207,7 +221,7 @@ absl::Status Mirror::Promote(LegSlot slot) {
     legs_->SetPrimary(slot);
     KillPoint("leg-promoted");
     const bool written = RecordLegs(LegSet()).empty();
-    log_->SuspectDirty(legs_->all() - LegSet::Of(slot));
+    if (!quiet) log_->SuspectDirty(legs_->all() - LegSet::Of(slot));
     return log_->Flush().ok() && written;
   });
   if (on_work_) on_work_();

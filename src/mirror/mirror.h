@@ -320,6 +320,7 @@ class Mirror {
   bool WhileHeld(const std::function<bool()>& change);
   LegSet RecordLegs(LegSet out);
   bool RecordLegGone(LegSlot slot, bool was_primary);
+  absl::Status PromotePaused(LegSlot slot, bool quiet);
 
   LegTable* const legs_;
   std::atomic<ReadFrom> read_from_;

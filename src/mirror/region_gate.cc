@@ -54,8 +54,9 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   {
     std::unique_lock lock(mutex_);
     ++waiters_;
-    changed_.wait(lock, [&] { return states_.TryBegin(encoded); });
+    changed_.wait(lock, [&] { return !paused_ && states_.TryBegin(encoded); });
     --waiters_;
+    ++under_way_;
     if (request.moves_tree) states_.TouchAll();
     for (const RegionMark& mark : request.ahead) {
       states_.Adopt(EncodeRegionKey(mark.key), tick_);
@@ -110,6 +111,7 @@ void RegionGate::End(const std::vector<std::string>& encoded) {
   {
     std::lock_guard lock(mutex_);
     states_.End(encoded, tick_);
+    --under_way_;
     wake = waiters_ > 0;
   }
   if (wake) changed_.notify_all();
@@ -162,6 +164,30 @@ void RegionGate::Clear(const std::vector<RegionStates::IdleRegion>& regions) {
     if (clears_held_ > 0) return;
     if (states_.ClearIfUnchanged(region) && key) log_->ClearRegion(*key);
   }
+}
+
+bool RegionGate::Pause(absl::Duration patience) {
+  std::unique_lock lock(mutex_);
+  if (paused_) return false;
+  paused_ = true;
+  ++waiters_;
+  const bool quiet =
+      changed_.wait_for(lock, absl::ToChronoMilliseconds(patience),
+                        [this] { return under_way_ == 0; });
+  --waiters_;
+  if (quiet) return true;
+  paused_ = false;
+  lock.unlock();
+  changed_.notify_all();
+  return false;
+}
+
+void RegionGate::Resume() {
+  {
+    std::lock_guard lock(mutex_);
+    paused_ = false;
+  }
+  changed_.notify_all();
 }
 
 void RegionGate::HoldClears() {

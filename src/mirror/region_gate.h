@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "base/errno.h"
 #include "dirtylog/dirty_log.h"
 #include "mirror/open_file.h"
@@ -127,6 +128,12 @@ class RegionGate {
   void HoldClears();
   void ReleaseClears();
 
+  // Holds off changes that would begin, and waits until none is under way, so
+  // that the legs hold the same but for what is on record. False when some are
+  // not done in time; nothing is held then.
+  bool Pause(absl::Duration patience);
+  void Resume();
+
   // All marks are durable; mends the log if it can be. False: write nothing.
   bool Flush();
 
@@ -155,6 +162,8 @@ class RegionGate {
   int64_t tick_ = 0;
   int waiters_ = 0;  // threads in changed_; End need not wake nobody
   int clears_held_ = 0;
+  int under_way_ = 0;  // changes
+  bool paused_ = false;
 };
 
 }  // namespace mirrorfs

@@ -19,7 +19,7 @@ namespace {
 
 // After the primary has changed, every other leg lacks for a moment what was
 // under way then. That is waited for, up to this long.
-constexpr absl::Duration kSettleTime = absl::Seconds(30);
+constexpr absl::Duration kSettleTime = absl::Seconds(5);
 constexpr absl::Duration kSettlePause = absl::Milliseconds(20);
 
 absl::Status Refuse(absl::string_view leg, absl::string_view why) {
@@ -89,6 +89,12 @@ absl::Status LegAdmin::TakeOut(const LabelMember& member,
   if (!mirror_->ReadyForChanges()) {
     return absl::UnavailableError("the labels cannot be written");
   }
+  // Another leg becomes the primary first, which costs the rest nothing.
+  LegSet heirs = mirror_->membership().in_sync() & mirror_->present();
+  heirs -= LegSet::Of(member.slot);
+  heirs.ForEach([&](LegSlot heir) {
+    if (mirror_->primary_slot() == member.slot) (void)mirror_->Promote(heir);
+  });
   return WithPatience(patience, [&] {
     return mirror_->TakeLegOut(member.slot, LegState::kOffline, reason, -1)
                ? absl::OkStatus()
