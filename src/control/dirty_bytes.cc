@@ -2,7 +2,9 @@
 #include "control/dirty_bytes.h"
 
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <system_error>
 
 #include "absl/time/clock.h"
 
@@ -12,6 +14,8 @@ namespace {
 // What took less is counted anew each time.
 constexpr absl::Duration kQuick = absl::Milliseconds(50);
 constexpr int kRest = 10;
+// How long an answer is waited for.
+constexpr auto kWaitMax = std::chrono::seconds(2);
 
 // Adds up the records of one file after the other: the log gives them in that
 // order, and of each file the attributes first.
@@ -84,14 +88,35 @@ std::vector<uint64_t> CountDirtyBytes(Mirror& mirror) {
   return std::move(tally).bytes();
 }
 
-std::vector<uint64_t> DirtyBytes::Get() {
-  std::lock_guard lock(mutex_);
+LegFigures DirtyBytes::Get() {
+  std::unique_lock lock(mutex_);
+  if (absl::Now() < good_until_) return known_;
+  if (!counting_) {
+    counting_ = true;
+    try {
+      fiber_ = Fiber(watchdog_, "status", [this] { Count(); });
+    } catch (const std::system_error&) {
+      counting_ = false;  // no thread to be had now
+    }
+  }
+  counted_.wait_for(lock, kWaitMax, [this] { return !counting_; });
+  return known_;
+}
+
+void DirtyBytes::Count() {
   const absl::Time begin = absl::Now();
-  if (begin < good_until_) return bytes_;
-  bytes_ = CountDirtyBytes(*mirror_);
+  LegFigures now;
+  now.dirty_bytes = CountDirtyBytes(*mirror_);
+  mirror_->present().ForEach([&](LegSlot slot) {
+    const ErrnoOr<struct statvfs> st = mirror_->leg(slot).Statvfs();
+    if (st.ok()) now.free_bytes[slot] = st->f_bavail * st->f_frsize;
+  });
   const absl::Duration took = absl::Now() - begin;
+  std::lock_guard lock(mutex_);
+  known_ = std::move(now);
   good_until_ = took < kQuick ? begin : absl::Now() + kRest * took;
-  return bytes_;
+  counting_ = false;
+  counted_.notify_all();
 }
 
 }  // namespace mirrorfs

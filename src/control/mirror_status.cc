@@ -41,11 +41,12 @@ Json DescribeResync(const LegProgress& done, uint64_t bytes) {
 }
 
 Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
-                 const LegProgress& done, uint64_t dirty_bytes,
+                 const LegProgress& done, const LegFigures& figures,
                  const MirrorFacts& facts) {
   const LegSlot slot = member.slot;
   const LegSet leg = LegSet::Of(slot);
   const DirtyLog::SyncCount count = mirror.log().GetSyncCount(leg);
+  const uint64_t dirty_bytes = figures.dirty_bytes[slot];
   const uint64_t bytes = dirty_bytes - std::min(dirty_bytes, done.part_bytes);
   Json json = {{"name", member.name},
                {"uuid", member.uuid},
@@ -65,8 +66,8 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
   const LabelMember* replaced = label.FindMember(member.replaces);
   if (replaced != nullptr) json["replaces"] = replaced->name;
   if (mirror.present().has(slot)) {
-    const ErrnoOr<struct statvfs> st = mirror.leg(slot).Statvfs();
-    if (st.ok()) json["free_bytes"] = st->f_bavail * st->f_frsize;
+    const std::optional<uint64_t> free = figures.free_bytes[slot];
+    if (free) json["free_bytes"] = *free;
   }
   return json;
 }
@@ -110,11 +111,11 @@ Json DescribeLog(Mirror& mirror, const Label& label) {
 Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
                     DirtyBytes& dirty, const MirrorFacts& facts) {
   const Label label = mirror.membership().label();
-  const std::vector<uint64_t> bytes = dirty.Get();
+  const LegFigures figures = dirty.Get();
   Json legs = Json::array();
   for (const LabelMember& member : label.members) {
     legs.push_back(DescribeLeg(mirror, label, member, progress.Of(member.slot),
-                               bytes[member.slot], facts));
+                               figures, facts));
   }
   return {{"name", label.mirror_name},
           {"uuid", label.mirror_uuid},

@@ -328,7 +328,7 @@ absl::Status Daemon::BuildMirror() {
                                              verdict.in_sync);
   mirror_ =
       std::make_unique<Mirror>(setup, log_.get(), membership_.get(), &clock_);
-  dirty_bytes_ = std::make_unique<DirtyBytes>(mirror_.get());
+  dirty_bytes_ = std::make_unique<DirtyBytes>(mirror_.get(), watchdog_);
   mirror_->SetEvents(events_.get());
   membership_->SetLog(label_log_);
   membership_->SetAccounted(verdict.unaccounted - verdict.in_sync);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/handover_lock.h"
 #include "leg/leg.h"
 
 namespace mirrorfs {
@@ -27,7 +28,7 @@ class LegLocks {
     ino_t ino;
     LegFd fd;
   };
-  std::mutex mutex_;
+  HandoverMutex mutex_;
   std::vector<Lock> locks_;  // guarded by mutex_
 };
 
