@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from support import durable_load, verified_load
-from support.mirror import SLOWNESS, wait_until
+from support.mirror import SLOWNESS, TimedOut, thread_states, wait_until
 
 PYTHON = "/usr/bin/python3"
 WORKERS = 3
@@ -90,8 +90,13 @@ class Load:
             self.check_alive()
             return all(self.done(d) >= goal for d, goal in goals.items())
 
-        wait_until(reached, timeout, f"{steps} more steps of each worker",
-                   0.05)
+        try:
+            wait_until(reached, timeout, interval=0.05)
+        except TimedOut:
+            raise AssertionError(
+                f"not {steps} more steps of each worker in {timeout} s; "
+                f"the daemon:\n{thread_states(self.mirror.daemon_pid)}"
+            ) from None
 
     def slowest(self):
         """(seconds, what it was) of the slowest step."""

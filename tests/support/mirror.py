@@ -85,6 +85,10 @@ def mounts_at(path):
     return found
 
 
+class TimedOut(AssertionError):
+    """What was waited for did not come."""
+
+
 def wait_until(condition, timeout=20.0, what="a condition", interval=0.02):
     deadline = time.monotonic() + timeout * SLOWNESS
     while True:
@@ -92,7 +96,7 @@ def wait_until(condition, timeout=20.0, what="a condition", interval=0.02):
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"timed out waiting for {what}")
+            raise TimedOut(f"timed out waiting for {what}")
         time.sleep(interval)
 
 
