@@ -30,15 +30,16 @@ class Ring {
 
   bool ready() const { return ready_; }
 
-  // False when the kernel refused them; nothing is under way then.
+  // All but the first. False when the kernel refused them; nothing is under way
+  // then.
   bool Submit(const std::vector<LegFd>& fds, bool data_only) {
-    for (size_t i = 0; i < fds.size(); ++i) {
+    for (size_t i = 1; i < fds.size(); ++i) {
       io_uring_sqe* entry = io_uring_get_sqe(&ring_);
       io_uring_prep_fsync(entry, fds[i].number(),
                           data_only ? IORING_FSYNC_DATASYNC : 0);
       io_uring_sqe_set_data64(entry, i);
     }
-    return io_uring_submit(&ring_) == static_cast<int>(fds.size());
+    return io_uring_submit(&ring_) == static_cast<int>(fds.size() - 1);
   }
 
   struct Done {
@@ -69,6 +70,7 @@ class Round {
   Round(std::unique_ptr<Ring> ring, const std::vector<LegFd>& fds)
       : ring_(std::move(ring)), fds_(fds), pending_(fds.size(), true) {
     for (const LegFd& fd : fds) patience_.emplace_back(*fd.leg());
+    pending_[0] = false;  // was not asked of the ring
   }
 
   // Until all are done, or none of those left is to be waited for.
@@ -139,22 +141,36 @@ Errno SyncOne(const LegFd& fd, bool data_only) {
   });
 }
 
+// A ring for each thread, made when it is needed. Never inlined, and both are
+// asked for anew: a fiber may be in another thread after a call.
+[[gnu::noinline]] std::unique_ptr<Ring>& SpareRing() {
+  thread_local std::unique_ptr<Ring> spare;
+  std::unique_ptr<Ring>* place = &spare;
+  asm volatile("" : "+r"(place));
+  return *place;
+}
+
+std::unique_ptr<Ring> TakeRing() {
+  std::unique_ptr<Ring> ring = std::move(SpareRing());
+  return ring ? std::move(ring) : std::make_unique<Ring>();
+}
+
 }  // namespace
 
 std::vector<Errno> SyncTogether(const std::vector<LegFd>& fds, bool data_only) {
   std::vector<Errno> results(fds.size());
-  // Its carrier does not change while it is in use: the waiting has an end.
-  thread_local std::unique_ptr<Ring> spare;
   if (fds.size() > 1) {
-    std::unique_ptr<Ring> ring =
-        spare ? std::move(spare) : std::make_unique<Ring>();
+    std::unique_ptr<Ring> ring = TakeRing();
     if (ring->ready() && ring->Submit(fds, data_only)) {
       const auto round = std::make_shared<Round>(std::move(ring), fds);
+      // By this thread, which has nothing else to do: the kernel hands each of
+      // the others to one more thread.
+      results[0] = SyncOne(fds[0], data_only);
       round->Wait(CallTimeout(), results);
       if (round->left() > 0) {
         GiveUp(round);
       } else {
-        spare = round->TakeRing();
+        SpareRing() = round->TakeRing();
       }
       return results;
     }
