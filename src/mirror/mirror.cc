@@ -201,13 +201,12 @@ Errno Mirror::OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change,
                    undo ? on_leg(undo) : OnLeg());
 }
 
-void Mirror::EqualizeMtime(absl::string_view path, LegSet legs) {
-  const ErrnoOr<struct stat> truth = StatPath(path);
-  if (!truth.ok()) return;
+void Mirror::EqualizeMtime(absl::string_view path, const timespec& truth,
+                           LegSet legs) {
   (legs & legs_->up()).ForEach([&](LegSlot slot) {
     const ErrnoOr<struct stat> copy = leg(slot).Stat(path);
-    if (!copy.ok() || SameTime(copy->st_mtim, truth->st_mtim)) return;
-    const Errno error = leg(slot).SetMtime(path, truth->st_mtim);
+    if (!copy.ok() || SameTime(copy->st_mtim, truth)) return;
+    const Errno error = leg(slot).SetMtime(path, truth);
     if (!error.ok()) {
       spdlog::warn("leg \"{}\": setting a time: {}", leg(slot).name(),
                    ErrnoText(error));
@@ -227,7 +226,8 @@ void Mirror::UnsettleDirs(const RegionChange& change) {
 void Mirror::SettleDirs() {
   const std::shared_lock names(names_lock_);
   for (const std::string& path : unsettled_dirs_.Take()) {
-    EqualizeMtime(path, secondaries());
+    const ErrnoOr<struct stat> truth = StatPath(path);
+    if (truth.ok()) EqualizeMtime(path, truth->st_mtim, secondaries());
   }
 }
 

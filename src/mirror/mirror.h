@@ -273,7 +273,8 @@ class Mirror {
   Origins OriginsOf(absl::string_view path, LegSet legs);
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
   void UnsettleDirs(const RegionChange& change);
-  void EqualizeMtime(absl::string_view path, LegSet legs);
+  void EqualizeMtime(absl::string_view path, const timespec& truth,
+                     LegSet legs);
 
   ErrnoOr<LegFd> ObjectFd(Leg& leg, const ObjectRef& object);
   LegFd OpenFdOn(const Leg& leg, const ObjectRef& object);

@@ -14,8 +14,9 @@ namespace mirrorfs {
 // attributes.
 ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error) {
   if (!error.ok()) return error;
-  EqualizeMtime(path, secondaries());
-  return StatPath(path);
+  const ErrnoOr<struct stat> truth = StatPath(path);
+  if (truth.ok()) EqualizeMtime(path, truth->st_mtim, secondaries());
+  return truth;
 }
 
 ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
@@ -65,6 +66,8 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
   RegionGate::Request request;
   request.marks.push_back(
       EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  // Something will be made in it: one write marks many new directories.
+  request.ahead.push_back(EntriesMark(path, CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Mkdir(path, mode, caller); },

@@ -89,7 +89,7 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   }
   for (RegionMark& mark : request.ahead) {
     mark.record.missing |= request.down;
-    flush |= Mark(mark);
+    Mark(mark);
   }
   if (flush && !Flush()) return Errno(EIO);
   if (flush) KillPoint("mark-flushed");

@@ -92,7 +92,8 @@ class RegionGate {
     // The file that changes has no name: there is nothing to mark, because no
     // crash can show it again.
     std::shared_ptr<OpenFile> unnamed;
-    // Marked in the same write, but not part of the change: marking ahead.
+    // Marked in the same write if there is one, and else in the next, but not
+    // part of the change: marking ahead.
     std::vector<RegionMark> ahead;
     // The object has other names, under which the log may know what this one
     // does not tell: a leg that lacks anything counts as lacking this.
