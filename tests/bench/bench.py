@@ -8,7 +8,8 @@ each round, so that what else the machine does falls on all alike. The table
 has medians, and the ratio of medians with the lowest and highest ratio of a
 round beside the goal.
 
-Needs root, cc, and the packages bindfs and mergerfs. Nothing is left behind.
+Needs root, cc, and the packages bindfs and mergerfs; PostgreSQL is measured
+where it is installed. Nothing is left behind.
 """
 
 import argparse
@@ -24,6 +25,8 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+
+import database
 
 HERE = Path(__file__).resolve().parent
 BUILD = Path(os.environ.get("MIRRORFS_BUILD", HERE.parents[1] / "build"))
@@ -45,6 +48,12 @@ WORKLOADS = {
     "random": ("1/s", CHEAP + ["writeback"]),
     "append": ("1/s", CHEAP + ["writeback"]),
 }
+DATABASE = {
+    "pgbench1": ("1/s", MIRROR + ["native"]),
+    "pgbench4": ("1/s", MIRROR + ["native"]),
+}
+if database.programs():
+    WORKLOADS |= DATABASE
 
 # Workload, who, against whom, at least which ratio.
 GOALS = [
@@ -62,6 +71,8 @@ GOALS = [
     ("append", "disk", "bindfs", 1.2),
     ("random", "writeback", "bindfs", 5),
     ("append", "writeback", "bindfs", 5),
+    ("pgbench1", "disk", "native", 0.85),
+    ("pgbench4", "disk", "native", 0.6),
 ] + [(name, "disk", "core", 0.8 if name in ("create", "untar") else 0.95)
      for name in WORKLOADS]
 
@@ -118,7 +129,7 @@ class Contender:
         for path in (*self.legs, self.mount_point):
             path.mkdir(parents=True)
         self.log = (base / "daemon.log").open("w")
-        self.daemon = None
+        self.daemon = self.database = None
 
     def argv(self):
         """The daemon in the foreground: thus it stays in our session."""
@@ -158,13 +169,24 @@ class Contender:
 
     def dirs(self):
         """What the workloads are given."""
+        if self.name == "native":
+            return self.legs[:1]
         return [self.mount_point] if self.command else self.legs
 
     def measure(self, workload, seconds, tarball):
         """One figure of one workload."""
         if workload == "untar":
             return self.untar(tarball)
+        if workload in DATABASE:
+            return self.transactions(int(workload[-1]), seconds)
         return float(run(self.tools.load, workload, seconds, *self.dirs()))
+
+    def transactions(self, clients, seconds):
+        """Transactions in a second, of a database in the directory."""
+        if self.database is None:
+            self.database = database.Database(
+                self.dirs()[0] / "data", self.mount_point.parent / "sockets")
+        return self.database.measure(clients, seconds)
 
     def untar(self, tarball):
         """Files in a second, of tar unpacking into all directories."""
@@ -187,6 +209,7 @@ def contenders(work, tools):
         ("core", "mirrorfs", "log=core"),
         ("writeback", "mirrorfs", "log=disk,cache=writeback"),
         ("both", "", ""),
+        ("native", "", ""),
         ("bindfs", "bindfs", ""),
         ("mergerfs", "mergerfs", merger + "cache.files=partial"),
         ("mergerfs-full", "mergerfs", merger + "cache.files=auto-full"),
@@ -288,15 +311,17 @@ def print_table(head, rows):
 
 def report(results):
     """The goals and all medians."""
+    goals = [goal for goal in GOALS if (goal[0], goal[1]) in results]
     print_table(["workload", "who", "value", "spread", "reference", "value",
                  "spread", "ratio", "single rounds", "goal", "met"],
-                [goal_row(results, *goal) for goal in GOALS])
-    names = CHEAP + ["mergerfs", "mergerfs-full", "writeback"]
+                [goal_row(results, *goal) for goal in goals])
+    names = CHEAP + ["mergerfs", "mergerfs-full", "writeback", "native"]
     print_table(["median", "unit"] + names, [
         [load, unit] + [
             f"{statistics.median(results[load, n]):.0f}"
             if (load, n) in results else "" for n in names]
-        for load, (unit, _) in WORKLOADS.items()])
+        for load, (unit, _) in WORKLOADS.items()
+        if any((load, n) in results for n in names)])
 
 
 def resident(pid):
@@ -352,6 +377,9 @@ def arguments():
     parser.add_argument("--dir", default="/var/tmp",
                         help="where the legs are made, on the disk to measure")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", metavar="LOAD,...",
+                        help="of the workloads; rename needs create before it, "
+                        "unlink rename, and rewrite and read seqwrite")
     parser.add_argument("--seconds", type=float, default=2,
                         help="of each workload that is bounded by time")
     parser.add_argument("--budget", type=float, default=0,
@@ -369,12 +397,16 @@ def main():
     """Measures and prints."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = arguments()
+    if args.only:
+        for name in set(WORKLOADS) - set(args.only.split(",")):
+            del WORKLOADS[name]
     if args.table:
         report(load_figures(args.table))
         return 0
     if not take_priority():
         print("no priority over other work: figures will be noisier")
     work = Path(tempfile.mkdtemp(prefix="mirrorfs-bench.", dir=args.dir))
+    work.chmod(0o755)  # for the database's user
     try:
         tools = Tools(work)
         if args.memory:
