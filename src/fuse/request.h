@@ -98,9 +98,8 @@ inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
 // True when it cannot be seen cheaply.
 inline bool MayHaveSetId(Mirror& mirror, const ObjectRef& object) {
   if (object.open == nullptr) return true;
-  const ErrnoOr<mode_t> mode =
-      ModeOf(object.open->read_fd(mirror.primary_slot()));
-  return !mode.ok() || HasSetId(*mode);
+  const ErrnoOr<struct stat> st = mirror.Stat(object);
+  return !st.ok() || HasSetId(st->st_mode);
 }
 
 // Whether a change of the object's content by this request takes its set-id

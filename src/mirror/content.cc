@@ -79,15 +79,10 @@ void Mirror::OpenEverywhere(const ObjectRef& object, OpenFile& file) {
 ErrnoOr<LegFd> Mirror::WriteFdOn(Leg& leg, const ObjectRef& object,
                                  OpenFile& file) {
   const LegSlot slot = leg.slot();
-  const uint64_t epoch = leg.replaced_epoch();
-  const auto current = [&] {
-    return !object.named || file.write_fd_epoch(slot) == epoch
-               ? file.write_fd(slot)
-               : LegFd();
-  };
-  if (LegFd fd = current(); fd.valid()) return fd;
+  const uint64_t epoch = EpochOf(leg, object);
+  if (LegFd fd = file.write_fd(slot, epoch); fd.valid()) return fd;
   std::lock_guard lock(file.opening);
-  if (LegFd fd = current(); fd.valid()) return fd;
+  if (LegFd fd = file.write_fd(slot, epoch); fd.valid()) return fd;
   if (!object.named) return Errno(ENOENT);
   ErrnoOr<LegFd> opened = leg.OpenObject(object.path, O_RDWR);
   if (opened.ok()) file.SetWriteFd(slot, *opened, epoch);
@@ -110,11 +105,7 @@ LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset, size_t size) {
   const ReadFrom read_from = read_from_;
   const LegSlot primary = legs_->primary();
   if (read_from == ReadFrom::kPrimary || !object.named) return primary;
-  LegSet usable = LegsInSync(object, offset, size);
-  // A descriptor there may be of a file that recovery has replaced since.
-  secondaries().ForEach([&](LegSlot slot) {
-    if (leg(slot).replaced_epoch() != 0) usable -= LegSet::Of(slot);
-  });
+  const LegSet usable = LegsInSync(object, offset, size);
   if (read_from == ReadFrom::kPrefer) {
     const LegSlot preferred = preferred_;
     return preferred >= 0 && usable.has(preferred) ? preferred : primary;
@@ -421,12 +412,13 @@ ErrnoOr<off_t> Mirror::Seek(const ObjectRef& object, OpenFile& file,
 ErrnoOr<LegFd> Mirror::AnyFdOn(Leg& leg, const ObjectRef& object,
                                OpenFile& file) {
   const LegSlot slot = leg.slot();
-  if (LegFd fd = file.read_fd(slot); fd.valid()) return fd;
+  const uint64_t epoch = EpochOf(leg, object);
+  if (LegFd fd = file.read_fd(slot, epoch); fd.valid()) return fd;
   std::lock_guard lock(file.opening);
-  if (LegFd fd = file.read_fd(slot); fd.valid()) return fd;
+  if (LegFd fd = file.read_fd(slot, epoch); fd.valid()) return fd;
   if (!object.named) return Errno(ENOENT);
   ErrnoOr<LegFd> opened = leg.OpenObject(object.path, O_RDONLY);
-  if (opened.ok()) file.SetReadFd(slot, *opened);
+  if (opened.ok()) file.SetReadFd(slot, *opened, epoch);
   return opened;
 }
 
@@ -518,22 +510,23 @@ Errno Mirror::FsyncDir(absl::string_view path) {
 
 void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
   if (!file.times_unsettled.exchange(false)) return;
-  const LegFd primary_fd = file.write_fd(legs_->primary());
-  if (!primary_fd.valid()) return;
   // Somebody may set the time meanwhile, on the primary and then on the others,
   // where what we read before would come last. So look again after each change;
   // after a write, others will.
   do {
-    const ErrnoOr<struct stat> truth = StatObject(primary_fd);
-    if (!truth.ok() || !CopyMtime(file, truth->st_mtim)) return;
+    const ErrnoOr<struct stat> truth = Stat(object);
+    if (!truth.ok() || !CopyMtime(object, file, truth->st_mtim)) return;
   } while (!file.times_unsettled);
 }
 
 // True when a leg needed it.
-bool Mirror::CopyMtime(OpenFile& file, const timespec& mtime) {
+bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
+                       const timespec& mtime) {
   bool any = false;
   (file.writable_legs() & secondaries()).ForEach([&](LegSlot slot) {
-    const LegFd fd = file.write_fd(slot);
+    // None where recovery has replaced the file: it took care of the time.
+    const LegFd fd = file.write_fd(slot, EpochOf(leg(slot), object));
+    if (!fd.valid()) return;
     const ErrnoOr<struct stat> copy = StatObject(fd);
     if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;
     const timespec times[2] = {{0, UTIME_OMIT}, mtime};

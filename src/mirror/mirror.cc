@@ -289,10 +289,15 @@ ErrnoOr<std::vector<std::string>> Mirror::ListXattr(const ObjectRef& object) {
   });
 }
 
+// Since when a descriptor of the object is what its name leads to on that leg.
+uint64_t Mirror::EpochOf(const Leg& leg, const ObjectRef& object) {
+  return object.named ? leg.replaced_epoch() : OpenFile::kAnyEpoch;
+}
+
 // A descriptor that somebody has of it on that leg, or none.
 LegFd Mirror::OpenFdOn(const Leg& leg, const ObjectRef& object) {
   if (object.open == nullptr) return LegFd();
-  return object.open->read_fd(leg.slot());
+  return object.open->read_fd(leg.slot(), EpochOf(leg, object));
 }
 
 // A leg that cannot make things durable is not to be trusted with what it had

@@ -277,6 +277,7 @@ class Mirror {
                      LegSet legs);
 
   ErrnoOr<LegFd> ObjectFd(Leg& leg, const ObjectRef& object);
+  static uint64_t EpochOf(const Leg& leg, const ObjectRef& object);
   LegFd OpenFdOn(const Leg& leg, const ObjectRef& object);
   ErrnoOr<LegFd> WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   LegSlot ReadLeg(const ObjectRef& object, uint64_t offset, size_t size);
@@ -306,7 +307,8 @@ class Mirror {
   ErrnoOr<size_t> WriteLegs(const ObjectRef& object, OpenFile& file,
                             uint64_t offset, absl::string_view data);
   ErrnoOr<LegFd> AnyFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
-  bool CopyMtime(OpenFile& file, const timespec& mtime);
+  bool CopyMtime(const ObjectRef& object, OpenFile& file,
+                 const timespec& mtime);
   Errno RecordBehind(const ObjectRef& object, LegSet legs);
   size_t TakeBackTail(OpenFile& file, LegSet failed, LegSlot decided,
                       uint64_t offset, size_t taken);

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/errno.h"
@@ -24,11 +25,15 @@ namespace mirrorfs {
 
 class OpenFile {
  public:
+  static constexpr uint64_t kAnyEpoch = 0;
+
   explicit OpenFile(size_t slots) : on_leg_(slots) {}
 
-  // A descriptor for reading or for both on that leg, or none.
-  LegFd read_fd(LegSlot slot) const;
-  LegFd write_fd(LegSlot slot) const;
+  // A descriptor for reading or for both on that leg, or none. Only one opened
+  // in that leg's epoch (Leg::replaced_epoch) or later: an older one may be of
+  // a file that no name leads to any more.
+  LegFd read_fd(LegSlot slot, uint64_t epoch = kAnyEpoch) const;
+  LegFd write_fd(LegSlot slot, uint64_t epoch = kAnyEpoch) const;
   LegSet writable_legs() const;
 
   // Legs that did not take a change of a file without a name: nothing else
@@ -36,13 +41,12 @@ class OpenFile {
   LegSet behind() const { return LegSet(behind_.load()); }
   void NoteBehind(LegSet legs) { behind_.fetch_or(legs.bits()); }
 
-  // Keeps the descriptor; the one it replaces stays open to the end, because a
-  // request may be using it. `epoch` is the leg's replaced_epoch at opening.
-  void SetReadFd(LegSlot slot, LegFd fd);
+  // Keeps the descriptor, and the one it replaces to the end, because a request
+  // may be using it; but one of the same object just becomes one of this epoch.
+  // `epoch` is the leg's replaced_epoch before opening. `opening` is held, or
+  // nobody else has the file.
+  void SetReadFd(LegSlot slot, LegFd fd, uint64_t epoch);
   void SetWriteFd(LegSlot slot, LegFd fd, uint64_t epoch);
-  uint64_t write_fd_epoch(LegSlot slot) const {
-    return on_leg_[slot].epoch.load();
-  }
 
   RangeLock ranges;
   // Opening on the legs, one at a time.
@@ -53,18 +57,24 @@ class OpenFile {
   std::atomic<bool> times_unsettled{false};
 
  private:
+  struct Opened {
+    Opened(LegFd leg_fd, uint64_t when) : fd(std::move(leg_fd)), epoch(when) {}
+    const LegFd fd;
+    std::atomic<uint64_t> epoch;
+  };
+  using Current = std::atomic<Opened*>;
   struct OnLeg {
-    std::atomic<const LegFd*> read_fd{nullptr};
-    std::atomic<const LegFd*> write_fd{nullptr};
-    std::atomic<uint64_t> epoch{0};
+    Current read{nullptr};
+    Current write{nullptr};
   };
 
-  const LegFd* Keep(LegFd fd);
+  static LegFd Get(const Current& current, uint64_t epoch);
+  void Set(Current& current, LegFd fd, uint64_t epoch);
 
   std::vector<OnLeg> on_leg_;
   std::atomic<uint64_t> behind_{0};
   std::mutex kept_mutex_;
-  std::deque<LegFd> kept_;  // all there were; their places do not change
+  std::deque<Opened> kept_;  // all there were; their places do not change
 };
 
 // What an operation knows of the object it is about.

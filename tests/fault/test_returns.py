@@ -163,6 +163,32 @@ def test_open_files(scene, number):
     assert (it.stores[number] / "named").read_bytes() == want
 
 
+def test_a_file_that_was_open_before_its_leg_replaced_it(scene):
+    """Recovery makes the file anew on the leg, which then answers reads."""
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    (mnt / "z").mkdir()
+    (mnt / "f").write_bytes(b"old " * 25000)
+    os.link(mnt / "f", mnt / "z/kept")
+    wait_until(lambda: not it.mirror.dirty()["regions"], 30)
+    reader = os.open(mnt / "f", os.O_RDONLY | os.O_DIRECT)
+    inode = os.stat(it.stores[0] / "f").st_ino
+    it.mirror.cli("offline", mnt, it.names[0])
+    (mnt / "other").write_text("x")
+    os.unlink(mnt / "z/kept")
+    (mnt / "f").write_bytes(b"new " * 50000)
+    it.mirror.cli("online", mnt, it.names[0])
+    it.wait_back(0)
+    assert os.stat(it.stores[0] / "f").st_ino != inode, "not this case"
+    it.mirror.cli("promote", mnt, it.names[0])
+    got = os.read(reader, 400000)
+    size = os.fstat(reader).st_size
+    os.fsync(reader)
+    os.close(reader)
+    assert (size, got) == (200000, b"new " * 50000)
+    it.finish()
+
+
 def test_fails_again_during_its_resync(scene):
     it = scene("plain", "faulty")
     leg = it.things[1]
