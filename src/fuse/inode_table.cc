@@ -253,7 +253,9 @@ void InodeTable::AddName(NodeId id, NodeId parent_id, absl::string_view name) {
   std::lock_guard lock(mutex_);
   Node* node = Get(id);
   Node* parent = Get(parent_id);
-  if (node != nullptr && parent != nullptr) AddNameTo(node, parent, name);
+  if (node == nullptr || parent == nullptr) return;
+  node->linked |= node->name.parent != nullptr;
+  AddNameTo(node, parent, name);
 }
 
 void InodeTable::RemoveName(NodeId id, NodeId parent_id,

@@ -112,12 +112,15 @@ void Link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent,
 }
 
 // The last name of a node is about to go: what is open lives on, on every leg.
-void ReadyToLoseItsName(FileSystem& fs, NodeId id) {
+std::shared_ptr<OpenFile> ReadyToLoseItsName(FileSystem& fs, NodeId id) {
   const std::optional<ObjectRef> object = fs.nodes().Ref(id);
+  std::shared_ptr<OpenFile> open;
   if (object && object->open && object->named && !object->is_dir) {
-    fs.mirror().OpenEverywhere(*object, *object->open);
+    open = object->open;
+    fs.mirror().OpenEverywhere(*object, *open);
   }
   fs.nodes().Detach(id);
+  return open;
 }
 
 void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
@@ -131,9 +134,10 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   const NodeId id = fs.nodes().FindIno(st->st_ino);
   const std::unique_lock stripe(fs.nodes().Stripe(id));
   const bool last = st->st_nlink <= 1;
-  if (last) ReadyToLoseItsName(fs, id);
   const Errno error =
-      fs.mirror().Unlink(*path, last, fs.nodes().OtherPath(id, parent, name));
+      last ? fs.mirror().UnlinkLast(*path, ReadyToLoseItsName(fs, id))
+           : fs.mirror().UnlinkOne(*path,
+                                   fs.nodes().OtherPath(id, parent, name));
   if (error.ok()) {
     fs.nodes().RemoveName(id, parent, name);
   } else if (last) {
@@ -202,15 +206,16 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
   if (object.ok()) moved.created_ns = object->created_ns;
   moved.path = from.path;
   moved.is_dir = from.is_dir() || to.is_dir();
-  if (last) ReadyToLoseItsName(fs, to.id);
-  const auto replaced = !replaces ? Mirror::Replaced::kNothing
-                        : last    ? Mirror::Replaced::kIsGone
-                                  : Mirror::Replaced::kLivesOn;
+  Mirror::Victim victim;
+  if (last) {
+    victim.replaced = Mirror::Replaced::kIsGone;
+    victim.open = ReadyToLoseItsName(fs, to.id);
+  } else if (replaces) {
+    victim.replaced = Mirror::Replaced::kLivesOn;
+    victim.heir = nodes.OtherPath(to.id, to.parent, to.name);
+  }
   const Errno error =
-      fs.mirror().Rename(moved, to.path, flags, replaced,
-                         replaced == Mirror::Replaced::kLivesOn
-                             ? nodes.OtherPath(to.id, to.parent, to.name)
-                             : "");
+      fs.mirror().Rename(moved, to.path, flags, std::move(victim));
   if (!error.ok()) {
     if (last) nodes.Reattach(to.id, to.st->st_ino);
     return error;

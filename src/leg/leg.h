@@ -105,8 +105,11 @@ class Leg {
   void NamesReplaced();
   // This is the same leg as `before`, opened anew.
   void StartAfter(const Leg& before) {
-    replaced_epoch_ = before.replaced_epoch() + 1;
+    first_epoch_ = before.replaced_epoch() + 1;
+    replaced_epoch_ = first_epoch_;
   }
+  // The epoch in which it was opened.
+  uint64_t first_epoch() const { return first_epoch_; }
   // A name in the private directory that nobody else uses, for what is made
   // before it is renamed to its place.
   std::string NewTemporaryPath();
@@ -131,6 +134,7 @@ class Leg {
   LegSlot slot_ = -1;
   std::string name_;
   std::string uuid_;
+  uint64_t first_epoch_ = 0;
   std::atomic<uint64_t> replaced_epoch_{0};
   std::atomic<uint64_t> temporaries_{0};
   std::unique_ptr<DirCache> dirs_;

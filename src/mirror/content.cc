@@ -74,12 +74,17 @@ void Mirror::OpenEverywhere(const ObjectRef& object, OpenFile& file) {
       [&](LegSlot slot) { (void)AnyFdOn(leg(slot), object, file); });
 }
 
+LegFd Mirror::FdForWriting(LegSlot slot, const ObjectRef& object,
+                           const OpenFile& file) const {
+  return file.write_fd(slot, EpochOf(leg(slot), object, file));
+}
+
 // A descriptor for writing. One of a file that recovery has since replaced on
 // that leg is opened anew.
 ErrnoOr<LegFd> Mirror::WriteFdOn(Leg& leg, const ObjectRef& object,
                                  OpenFile& file) {
   const LegSlot slot = leg.slot();
-  const uint64_t epoch = EpochOf(leg, object);
+  const uint64_t epoch = EpochOf(leg, object, file);
   if (LegFd fd = file.write_fd(slot, epoch); fd.valid()) return fd;
   std::lock_guard lock(file.opening);
   if (LegFd fd = file.write_fd(slot, epoch); fd.valid()) return fd;
@@ -169,6 +174,13 @@ ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
                                       uint64_t offset, CallBuffer& buffer,
                                       size_t size, LegSlot bad, Errno error) {
   ++legs_->errors(bad).read;
+  // Mending writes, and nothing is written without a mark (I1).
+  const bool in_place =
+      error == Errno(EIO) || error == Errno(EBADMSG) || error == Errno(EUCLEAN);
+  const ErrnoOr<RegionChange> mending =
+      in_place ? Begin(DataRequest(
+                     object, RegionsOf(offset, size, log_->GetRegionSize())))
+               : ErrnoOr<RegionChange>(error);
   const RangeLock::Hold hold(file.ranges, offset, offset + size);
   ErrnoOr<size_t> got = error;
   (LegsInSync(object, offset, size) - LegSet::Of(bad))
@@ -179,11 +191,11 @@ ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
   spdlog::warn("leg \"{}\": reading {}: {}{}", leg(bad).name(), object.path,
                ErrnoText(error), got.ok() ? "; another leg answers" : "");
   if (!got.ok()) return error;
-  if (!Rewrite(leg(bad), object, file, offset,
-               absl::string_view(buffer.data(), *got), buffer.shared(),
-               error)) {
-    (void)FailLeg(bad, error);
-  }
+  const bool mended =
+      mending.ok() && !mending->missing().has(bad) &&
+      Rewrite(leg(bad), object, file, offset,
+              absl::string_view(buffer.data(), *got), buffer.shared());
+  if (!mended) (void)FailLeg(bad, error);
   return got;
 }
 
@@ -191,10 +203,8 @@ ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
 // them now.
 bool Mirror::Rewrite(Leg& leg, const ObjectRef& object, OpenFile& file,
                      uint64_t offset, absl::string_view data,
-                     std::shared_ptr<const void> keeper, Errno error) {
-  const bool in_place =
-      error == Errno(EIO) || error == Errno(EBADMSG) || error == Errno(EUCLEAN);
-  if (!in_place || data.empty()) return false;
+                     std::shared_ptr<const void> keeper) {
+  if (data.empty()) return false;
   const ErrnoOr<LegFd> fd = WriteFdOn(leg, object, file);
   if (!fd.ok()) return false;
   const ErrnoOr<size_t> written =
@@ -267,45 +277,62 @@ Errno Mirror::WriteOthers(RegionChange& change, LegSlot decided,
                           size_t& taken) {
   KillPoint("primary-written");
   Misses misses;
+  std::vector<ShortWrite> short_writes;
   (TakersOf(change) - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
-    if (!object.named && !file.write_fd(slot).valid()) return;
+    if (!object.named && !FdForWriting(slot, object, file).valid()) return;
     const ErrnoOr<size_t> written =
         legs_->up().has(slot) ? WriteOn(leg(slot), object, file, offset, data)
                               : ErrnoOr<size_t>(Errno(ENOTCONN));
     if (written.ok() && *written == data.size()) return;
     Missed(slot, written.ok() ? Errno(ENOSPC) : written.error(), "writing",
            &misses);
+    short_writes.push_back({slot, offset + (written.ok() ? *written : 0)});
   });
   if (misses.legs.empty()) return kOk;
   if (!misses.no_space.ok()) {
-    const size_t kept = TakeBackTail(file, misses.legs, decided, offset, taken);
+    LegSet uncut;
+    const size_t kept = TakeBackTail(change, object, file, short_writes,
+                                     decided, offset, taken, &uncut);
     if (kept < taken) {
       taken = kept;
-      return kept == 0 ? misses.no_space : kOk;
+      const Errno answer = kept == 0 ? misses.no_space : kOk;
+      return uncut.empty() ? answer : RecordFailures(change, uncut, answer);
     }
   }
   return RecordFailures(change, misses.legs, misses.no_space);
 }
 
 // When a write made the file longer and did not fit on a leg, all legs can be
-// cut back to what that leg holds, and nothing differs. Returns how many of
-// the `taken` bytes stay; `taken` when it cannot be done so.
-size_t Mirror::TakeBackTail(OpenFile& file, LegSet failed, LegSlot decided,
-                            uint64_t offset, size_t taken) {
+// cut back to what that leg holds, and nothing differs; but not when it did not
+// take what lay before the old end. Returns how many of the `taken` bytes stay;
+// `taken` when it cannot be done so. `uncut`: legs that have more after all.
+size_t Mirror::TakeBackTail(const RegionChange& change, const ObjectRef& object,
+                            OpenFile& file,
+                            const std::vector<ShortWrite>& short_writes,
+                            LegSlot decided, uint64_t offset, size_t taken,
+                            LegSet* uncut) {
+  const auto size_on = [&](LegSlot slot) {
+    const ErrnoOr<struct stat> st =
+        StatObject(FdForWriting(slot, object, file));
+    return st.ok() ? static_cast<uint64_t>(st->st_size) : UINT64_MAX;
+  };
+  if (size_on(decided) != offset + taken) return taken;
   uint64_t shortest = UINT64_MAX;
-  failed.ForEach([&](LegSlot slot) {
-    const ErrnoOr<struct stat> st = StatObject(file.write_fd(slot));
-    shortest = std::min<uint64_t>(shortest, st.ok() ? st->st_size : 0);
-  });
-  const ErrnoOr<struct stat> longest = StatObject(file.write_fd(decided));
-  const bool at_end =
-      longest.ok() && static_cast<uint64_t>(longest->st_size) == offset + taken;
-  if (!at_end || shortest < offset || shortest >= offset + taken) return taken;
-  bool cut = true;
-  (file.writable_legs() & legs_->up()).ForEach([&](LegSlot slot) {
-    cut &= TruncateContent(file.write_fd(slot), shortest).ok();
-  });
-  return cut ? static_cast<size_t>(shortest - offset) : taken;
+  for (const ShortWrite& write : short_writes) {
+    if (!legs_->up().has(write.slot)) continue;
+    const uint64_t size = size_on(write.slot);
+    if (size > write.end) return taken;
+    shortest = std::min(shortest, size);
+  }
+  const auto cut = [&](LegSlot slot) {
+    return TruncateContent(FdForWriting(slot, object, file), shortest).ok();
+  };
+  if (shortest >= offset + taken || !cut(decided)) return taken;
+  ((TakersOf(change) & legs_->up()) - LegSet::Of(decided))
+      .ForEach([&](LegSlot slot) {
+        if (!cut(slot)) *uncut |= LegSet::Of(slot);
+      });
+  return std::max(shortest, offset) - offset;
 }
 
 Errno Mirror::OnContentOfAllLegs(RegionGate::Request request,
@@ -364,13 +391,13 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
   // is not the same everywhere has to go through the kernel's plain copy.
   const RegionRange source = RegionsOf(from_offset, length, region_bytes);
   if (source.size() > 4096) return Errno(EOPNOTSUPP);
-  for (uint64_t index = source.first; index < source.end; ++index) {
-    if (!(log_->Lacking(RegionKey::Data(from_object.path, index)) & legs_->up())
-             .empty()) {
-      return Errno(EOPNOTSUPP);
-    }
-  }
   if (!from_object.named || &from == &to) return Errno(EOPNOTSUPP);
+  const auto is_source = [&](LegSlot slot) {
+    return LegsInSync(from_object, from_offset, length).has(slot);
+  };
+  bool everywhere = true;
+  legs_->up().ForEach([&](LegSlot slot) { everywhere &= is_source(slot); });
+  if (!everywhere) return Errno(EOPNOTSUPP);
   size_t copied = length;
   const Errno error = OnAllLegs(
       DataRequest(to_object, RegionsOf(to_offset, length, region_bytes)),
@@ -381,6 +408,8 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
           holds = std::make_shared<TwoRanges>(from.ranges, from_offset,
                                               to.ranges, to_offset, length);
         }
+        // It may have come back since, without the source.
+        if (!is_source(leg.slot())) return Errno(EAGAIN);
         const ErrnoOr<LegFd> source = AnyFdOn(leg, from_object, from);
         if (!source.ok()) return source.error();
         const ErrnoOr<LegFd> target = WriteFdOn(leg, to_object, to);
@@ -401,18 +430,22 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
 
 ErrnoOr<off_t> Mirror::Seek(const ObjectRef& object, OpenFile& file,
                             off_t offset, int whence) {
-  return AskPrimary([&](Leg& leg) -> ErrnoOr<off_t> {
+  constexpr off_t kNoMore = -1;
+  const ErrnoOr<off_t> found = AskPrimary([&](Leg& leg) -> ErrnoOr<off_t> {
     const ErrnoOr<LegFd> fd = AnyFdOn(leg, object, file);
     if (!fd.ok()) return fd.error();
-    return SeekContent(*fd, offset, whence);
+    const ErrnoOr<off_t> at = SeekContent(*fd, offset, whence);
+    // Here an answer, elsewhere the sign of a device that is gone.
+    return !at.ok() && at.error() == Errno(ENXIO) ? kNoMore : at;
   });
+  return found.ok() && *found == kNoMore ? Errno(ENXIO) : found;
 }
 
 // A descriptor of either kind, opened for reading if there is none.
 ErrnoOr<LegFd> Mirror::AnyFdOn(Leg& leg, const ObjectRef& object,
                                OpenFile& file) {
   const LegSlot slot = leg.slot();
-  const uint64_t epoch = EpochOf(leg, object);
+  const uint64_t epoch = EpochOf(leg, object, file);
   if (LegFd fd = file.read_fd(slot, epoch); fd.valid()) return fd;
   std::lock_guard lock(file.opening);
   if (LegFd fd = file.read_fd(slot, epoch); fd.valid()) return fd;
@@ -525,7 +558,7 @@ bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
   bool any = false;
   (file.writable_legs() & secondaries()).ForEach([&](LegSlot slot) {
     // None where recovery has replaced the file: it took care of the time.
-    const LegFd fd = file.write_fd(slot, EpochOf(leg(slot), object));
+    const LegFd fd = FdForWriting(slot, object, file);
     if (!fd.valid()) return;
     const ErrnoOr<struct stat> copy = StatObject(fd);
     if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;

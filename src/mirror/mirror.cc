@@ -290,14 +290,18 @@ ErrnoOr<std::vector<std::string>> Mirror::ListXattr(const ObjectRef& object) {
 }
 
 // Since when a descriptor of the object is what its name leads to on that leg.
-uint64_t Mirror::EpochOf(const Leg& leg, const ObjectRef& object) {
-  return object.named ? leg.replaced_epoch() : OpenFile::kAnyEpoch;
+// Without a name it is what it was, unless the leg missed something of that; of
+// what a leg missed while it was away there is no record.
+uint64_t Mirror::EpochOf(const Leg& leg, const ObjectRef& object,
+                         const OpenFile& file) {
+  if (object.named) return leg.replaced_epoch();
+  return file.behind().has(leg.slot()) ? OpenFile::kNoEpoch : leg.first_epoch();
 }
 
 // A descriptor that somebody has of it on that leg, or none.
 LegFd Mirror::OpenFdOn(const Leg& leg, const ObjectRef& object) {
   if (object.open == nullptr) return LegFd();
-  return object.open->read_fd(leg.slot(), EpochOf(leg, object));
+  return object.open->read_fd(leg.slot(), EpochOf(leg, object, *object.open));
 }
 
 // A leg that cannot make things durable is not to be trusted with what it had

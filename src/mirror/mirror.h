@@ -159,18 +159,23 @@ class Mirror {
   ErrnoOr<struct stat> Symlink(absl::string_view target, absl::string_view path,
                                const Caller& caller);
   ErrnoOr<struct stat> Link(const ObjectRef& object, absl::string_view path);
-  // `other_name`: another name of the same file, if it has one (it inherits
-  // what the log says under this name).
-  Errno Unlink(absl::string_view path, bool last_name,
-               const std::string& other_name);
+  // The last name of a file; `open`: if somebody has it open.
+  Errno UnlinkLast(absl::string_view path, std::shared_ptr<OpenFile> open);
+  // One of several names. `other_name`: another one, if it is known (it
+  // inherits what the log says under this name).
+  Errno UnlinkOne(absl::string_view path, std::string other_name);
   Errno Rmdir(absl::string_view path);
   // What a rename replaces; kLivesOn: it has other names.
   enum class Replaced { kNothing, kIsGone, kLivesOn };
   // `object`: what is moved. With RENAME_EXCHANGE and directories, the caller
-  // says is_dir when either is one. `heir`: another name of what is replaced
-  // and lives on, if one is known.
+  // says is_dir when either is one.
+  struct Victim {
+    Replaced replaced = Replaced::kNothing;
+    std::string heir;                // another name of it, if one is known
+    std::shared_ptr<OpenFile> open;  // if it is gone, and somebody has it open
+  };
   Errno Rename(const ObjectRef& object, absl::string_view to, unsigned flags,
-               Replaced replaced, std::string heir);
+               Victim victim);
 
   // --- attributes ---
   Errno Chmod(const ObjectRef& object, mode_t mode);
@@ -266,6 +271,7 @@ class Mirror {
               Misses* misses);
   std::vector<RegionStates::IdleRegion> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
+  Errno UnlinkBy(absl::string_view path, RegionGate::Request request);
   std::string FindOtherName(absl::string_view path);
   LegSet WithoutMove(absl::string_view from, absl::string_view to, LegSet down);
   bool MarkMoved(const ObjectRef& object, absl::string_view to,
@@ -277,8 +283,12 @@ class Mirror {
                      LegSet legs);
 
   ErrnoOr<LegFd> ObjectFd(Leg& leg, const ObjectRef& object);
-  static uint64_t EpochOf(const Leg& leg, const ObjectRef& object);
+  static uint64_t EpochOf(const Leg& leg, const ObjectRef& object,
+                          const OpenFile& file);
   LegFd OpenFdOn(const Leg& leg, const ObjectRef& object);
+  // A descriptor for writing that is still good, if there is one.
+  LegFd FdForWriting(LegSlot slot, const ObjectRef& object,
+                     const OpenFile& file) const;
   ErrnoOr<LegFd> WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   LegSlot ReadLeg(const ObjectRef& object, uint64_t offset, size_t size);
   // Changes the bytes [begin, end) of the file on all legs by `change`.
@@ -302,7 +312,7 @@ class Mirror {
                                 size_t size, LegSlot bad, Errno error);
   bool Rewrite(Leg& leg, const ObjectRef& object, OpenFile& file,
                uint64_t offset, absl::string_view data,
-               std::shared_ptr<const void> keeper, Errno error);
+               std::shared_ptr<const void> keeper);
   LegSet LegsInSync(const ObjectRef& object, uint64_t offset, size_t size);
   ErrnoOr<size_t> WriteLegs(const ObjectRef& object, OpenFile& file,
                             uint64_t offset, absl::string_view data);
@@ -310,8 +320,16 @@ class Mirror {
   bool CopyMtime(const ObjectRef& object, OpenFile& file,
                  const timespec& mtime);
   Errno RecordBehind(const ObjectRef& object, LegSet legs);
-  size_t TakeBackTail(OpenFile& file, LegSet failed, LegSlot decided,
-                      uint64_t offset, size_t taken);
+  // Up to where a leg took the bytes of a write that it did not take whole.
+  struct ShortWrite {
+    LegSlot slot;
+    uint64_t end;
+  };
+  size_t TakeBackTail(const RegionChange& change, const ObjectRef& object,
+                      OpenFile& file,
+                      const std::vector<ShortWrite>& short_writes,
+                      LegSlot decided, uint64_t offset, size_t taken,
+                      LegSet* uncut);
   Errno AfterSync(const ObjectRef& object,
                   const std::vector<std::pair<LegSlot, Errno>>& failed,
                   bool any_durable);

@@ -119,27 +119,35 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
       [&](Leg& leg) {
         if (object.named) return leg.Link(object.path, path);
         if (object.open == nullptr) return Errno(ENOENT);
-        const LegFd fd = object.open->write_fd(leg.slot());
-        const bool behind = object.open->behind().has(leg.slot());
-        return !fd.valid() || behind ? Errno(ENOENT) : leg.LinkFd(fd, path);
+        const LegFd fd = object.open->write_fd(
+            leg.slot(), EpochOf(leg, object, *object.open));
+        return fd.valid() ? leg.LinkFd(fd, path) : Errno(ENOENT);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
   if (error.ok() && on_new_name_) on_new_name_(path);
   return FinishNew(path, error);
 }
 
-Errno Mirror::Unlink(absl::string_view path, bool last_name,
-                     const std::string& other_name) {
+Errno Mirror::UnlinkLast(absl::string_view path,
+                         std::shared_ptr<OpenFile> open) {
   RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
-  std::string heir = other_name;
-  if (!last_name && heir.empty() && log_->HasRecords(path)) {
-    heir = FindOtherName(path);
-  }
-  if (!last_name && !heir.empty()) {
+  request.loses_name = std::move(open);
+  return UnlinkBy(path, std::move(request));
+}
+
+Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
+  RegionGate::Request request;
+  std::string heir = std::move(other_name);
+  if (heir.empty() && log_->HasRecords(path)) heir = FindOtherName(path);
+  if (!heir.empty()) {
     request.moves_tree = true;
     request.also = [&](LegSet) { return log_->CopySubtree(path, heir); };
   }
+  return UnlinkBy(path, std::move(request));
+}
+
+Errno Mirror::UnlinkBy(absl::string_view path, RegionGate::Request request) {
+  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
   return OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Unlink(path); }, nullptr);
@@ -197,14 +205,17 @@ bool Mirror::MarkMoved(const ObjectRef& object, absl::string_view to,
 }
 
 Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
-                     unsigned flags, Replaced replaced, std::string heir) {
+                     unsigned flags, Victim victim) {
   const absl::string_view from = object.path;
   const int64_t since = CoverSince(object.created_ns);
-  const bool replaces = replaced != Replaced::kNothing;
-  if (replaced == Replaced::kLivesOn && heir.empty() && log_->HasRecords(to)) {
+  const bool replaces = victim.replaced != Replaced::kNothing;
+  std::string& heir = victim.heir;
+  if (victim.replaced == Replaced::kLivesOn && heir.empty() &&
+      log_->HasRecords(to)) {
     heir = FindOtherName(to);
   }
   RegionGate::Request request;
+  request.loses_name = std::move(victim.open);
   request.moves_tree = object.is_dir || !heir.empty();
   request.marks.push_back(EntriesMark(ParentPath(from), since));
   if (ParentPath(from) != ParentPath(to)) {

@@ -26,6 +26,7 @@ namespace mirrorfs {
 class OpenFile {
  public:
   static constexpr uint64_t kAnyEpoch = 0;
+  static constexpr uint64_t kNoEpoch = UINT64_MAX;
 
   explicit OpenFile(size_t slots) : on_leg_(slots) {}
 

@@ -29,7 +29,7 @@ RegionChange::RegionChange(RegionChange&& other) noexcept
     : gate_(std::exchange(other.gate_, nullptr)),
       encoded_(std::move(other.encoded_)),
       marks_(std::move(other.marks_)),
-      unnamed_(std::move(other.unnamed_)),
+      nameless_(std::move(other.nameless_)),
       missing_(other.missing_) {}
 
 RegionChange::~RegionChange() {
@@ -37,7 +37,7 @@ RegionChange::~RegionChange() {
 }
 
 Errno RegionChange::Fail(LegSet legs) {
-  if (unnamed_ != nullptr) unnamed_->NoteBehind(legs);
+  if (nameless_ != nullptr) nameless_->NoteBehind(legs);
   for (RegionMark& mark : marks_) {
     mark.record.dirty = true;
     mark.record.missing |= legs;
@@ -63,8 +63,6 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
     }
   }
   RegionChange change(this, std::move(encoded), std::move(request.marks));
-  change.unnamed_ = std::move(request.unnamed);
-  if (change.unnamed_) change.unnamed_->NoteBehind(request.down);
   if (!hooks_.before_first_change().ok()) return Errno(EIO);
   bool flush = request.also && request.also(request.down);
   // A leg that lacks any of it, or what lies on the way to it, takes nothing
@@ -83,6 +81,10 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
               std::back_inserter(change.marks_));
   }
   change.missing_ = request.down | lacking;
+  if (request.unnamed) change.missing_ |= request.unnamed->behind();
+  change.nameless_ = request.unnamed ? std::move(request.unnamed)
+                                     : std::move(request.loses_name);
+  if (change.nameless_) change.nameless_->NoteBehind(change.missing_);
   for (RegionMark& mark : change.marks_) {
     mark.record.missing |= change.missing_;
     flush |= Mark(mark);

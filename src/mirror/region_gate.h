@@ -66,7 +66,7 @@ class RegionChange {
   RegionGate* gate_;
   std::vector<std::string> encoded_;
   std::vector<RegionMark> marks_;
-  std::shared_ptr<OpenFile> unnamed_;
+  std::shared_ptr<OpenFile> nameless_;  // during it, or after
   LegSet missing_;
 };
 
@@ -92,6 +92,9 @@ class RegionGate {
     // The file that changes has no name: there is nothing to mark, because no
     // crash can show it again.
     std::shared_ptr<OpenFile> unnamed;
+    // The file that loses its last name. On a leg that does not take that, what
+    // is open is what the name leads to, and may become another file.
+    std::shared_ptr<OpenFile> loses_name;
     // Marked in the same write if there is one, and else in the next, but not
     // part of the change: marking ahead.
     std::vector<RegionMark> ahead;

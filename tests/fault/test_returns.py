@@ -189,6 +189,83 @@ def test_a_file_that_was_open_before_its_leg_replaced_it(scene):
     it.finish()
 
 
+def quiet(it):
+    wait_until(lambda: not it.mirror.dirty()["regions"], 40)
+
+
+def test_an_open_file_whose_name_went_to_another(scene):
+    """On the leg that was away the descriptor is of what is now the other."""
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    (mnt / "f").write_text("old")
+    with open(mnt / "f", "r+") as old, open(mnt / "f") as reader:
+        it.mirror.cli("offline", mnt, it.names[1])
+        os.unlink(mnt / "f")
+        (mnt / "f").write_text("the new file")
+        it.mirror.cli("online", mnt, it.names[1])
+        it.wait_back(1)
+        quiet(it)
+        old.write("written to the file that has no name")
+        old.flush()
+        os.fsync(old.fileno())
+        os.fchmod(old.fileno(), 0o600)
+        assert reader.read() == "written to the file that has no name"
+    for store in it.stores:
+        assert (store / "f").read_text() == "the new file"
+    it.finish()
+
+
+def test_a_name_goes_and_the_other_inherits_what_its_directory_covered(scene):
+    """A new file is covered by the mark of the directory that it was made in;
+    its other name lies elsewhere."""
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    for name in ("d1", "d2"):
+        (mnt / name).mkdir()
+    quiet(it)
+    (mnt / "d1/x").write_text("one")
+    os.link(mnt / "d1/x", mnt / "d2/y")
+
+    def only_one_is_hot():
+        (mnt / "d1/hot").touch()
+        (mnt / "d1/hot").unlink()
+        return not any(r["path"].startswith("d2")
+                       for r in it.mirror.dirty()["regions"])
+
+    wait_until(only_one_is_hot, 25)
+    it.mirror.cli("offline", mnt, it.names[1])
+    (mnt / "d1/x").write_text("two, two")
+    os.unlink(mnt / "d1/x")
+    it.mirror.cli("online", mnt, it.names[1])
+    it.finish()
+    assert (it.stores[1] / "d2/y").read_text() == "two, two"
+
+
+def test_a_range_copied_from_what_a_leg_lacks_under_another_name(scene):
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    (mnt / "d").mkdir()
+    (mnt / "d/y").write_text("old content")
+    os.link(mnt / "d/y", mnt / "d/x")
+    (mnt / "a-big").write_bytes(os.urandom(4 * MIB))
+    it.mirror.umount()  # the names are forgotten
+    it.mirror.mount()
+    it.mirror.cli("offline", mnt, it.names[1])
+    (mnt / "d/y").write_text("NEW content")
+    with open(mnt / "a-big", "r+b") as file:
+        file.write(os.urandom(4 * MIB))
+    it.mirror.umount()
+    it.mirror.mount()
+    it.mirror.cli("set", mnt, "resync-rate-max=512K")
+    it.mirror.cli("online", mnt, it.names[1])
+    with open(mnt / "d/x", "rb") as source, open(mnt / "copy", "wb") as copy:
+        os.copy_file_range(source.fileno(), copy.fileno(), 100)
+    it.mirror.cli("set", mnt, "resync-rate-max=0")
+    it.finish()
+    for store in it.stores:
+        assert (store / "copy").read_text() == "NEW content"
+
+
 def test_fails_again_during_its_resync(scene):
     it = scene("plain", "faulty")
     leg = it.things[1]

@@ -36,6 +36,33 @@ def states(it):
     return [it.state(i) for i in range(len(it.names))]
 
 
+def test_over_a_hole_and_longer_on_a_full_leg(scene):
+    """The leg's old size does not mean that it took what lies before."""
+    it = scene("plain", "ext4", size=40 * MIB)
+    name = it.mirror.mnt / "f"
+    with open(name, "wb") as file:
+        file.truncate(65536)
+    ballast = it.stores[1].parent / "ballast"
+    with open(ballast, "wb", buffering=0) as file:
+        for size in (65536, 512):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+    taken = 0
+    fd = os.open(name, os.O_RDWR)
+    try:
+        taken = os.pwrite(fd, b"y" * 131072, 0)
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
+    os.close(fd)
+    ballast.unlink()
+    it.finish()
+    for store in it.stores:
+        assert (store / "f").read_bytes()[:taken] == b"y" * taken
+
+
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("fs", ["ext4", "faulty"])
 def test_a_full_leg(scene, fs, number):
