@@ -201,13 +201,8 @@ void CoreLog::ClearRegion(const RegionKey& key) {
 
 bool CoreLog::CopySubtree(absl::string_view from, absl::string_view to) {
   Lock lock(mutex_);
-  std::vector<Loaded> copies;
-  table_.ForEachIn(SubtreeRange(from), [&](const RecordTable::Entry& entry) {
-    RegionKey key = *DecodeRegionKey(entry.key);
-    copies.push_back({std::move(key), entry.record});
-  });
   bool unflushed = false;
-  for (Loaded& copy : copies) {
+  for (Loaded& copy : LoadedIn(from)) {
     if (!copy.record.moved_from.empty()) {
       RegionRecord old = copy.record;
       old.moved_from = Origins();
@@ -218,6 +213,43 @@ bool CoreLog::CopySubtree(absl::string_view from, absl::string_view to) {
     unflushed |= MarkLocked(copy.key, copy.record);
   }
   return unflushed;
+}
+
+bool CoreLog::CoverSubtree(absl::string_view path) {
+  Lock lock(mutex_);
+  RegionRecord cover{.deep = true};
+  for (const Loaded& one : LoadedIn(path)) {
+    if (one.key.path == path) continue;
+    cover.dirty |= one.record.dirty;
+    cover.missing |= one.record.missing;
+  }
+  if (!cover.dirty && cover.missing.empty()) return false;
+  return MarkLocked(RegionKey::Entries(std::string(path)), cover);
+}
+
+void CoreLog::ForgetCovered(absl::string_view path) {
+  Lock lock(mutex_);
+  const RecordTable::Entry* entry =
+      table_.Find(EncodeRegionKey(RegionKey::Entries(std::string(path))));
+  const bool covers = entry != nullptr && entry->record.deep &&
+                      entry->change <= durable_change_;
+  if (!covers) return;
+  const RegionRecord cover = entry->record;
+  for (const Loaded& one : LoadedIn(path)) {
+    if (one.key.path == path || (one.record.dirty && !cover.dirty) ||
+        !cover.missing.contains(one.record.missing)) {
+      continue;
+    }
+    ReplaceLocked(one.key, EncodeRegionKey(one.key), RegionRecord());
+  }
+}
+
+std::vector<CoreLog::Loaded> CoreLog::LoadedIn(absl::string_view path) const {
+  std::vector<Loaded> all;
+  table_.ForEachIn(SubtreeRange(path), [&](const RecordTable::Entry& entry) {
+    all.push_back({*DecodeRegionKey(entry.key), entry.record});
+  });
+  return all;
 }
 
 std::string CoreLog::OriginOf(absl::string_view path, LegSlot leg) {

@@ -49,6 +49,8 @@ class CoreLog : public DirtyLog {
   absl::Status Flush() override;
   absl::Status FlushLazily() override;
   bool CopySubtree(absl::string_view from, absl::string_view to) override;
+  bool CoverSubtree(absl::string_view path) override;
+  void ForgetCovered(absl::string_view path) override;
   std::string OriginOf(absl::string_view path, LegSlot leg) override;
   void SetOrigin(const std::string& path, LegSlot leg,
                  absl::string_view origin) override;
@@ -112,6 +114,7 @@ class CoreLog : public DirtyLog {
   RecordTable::Entry* ReplaceLocked(const RegionKey& key,
                                     const std::string& encoded,
                                     const RegionRecord& after);
+  std::vector<Loaded> LoadedIn(absl::string_view path) const;
   void MergeLoadedLocked(const std::vector<Loaded>& loaded);
   void SuspectDirtyLocked(LegSet suspects);
   absl::Status UsableLocked() const;

@@ -101,6 +101,13 @@ class DirtyLog {
   // is not copied. Not durable until Flush; true when there is something to
   // flush.
   virtual bool CopySubtree(absl::string_view from, absl::string_view to) = 0;
+  // The entries of the directory `path` say, deep, all that is said of what lies
+  // beneath. Not durable until Flush; true when there is something to flush.
+  virtual bool CoverSubtree(absl::string_view path) = 0;
+  // Forgets what is said of what lies beneath the directory, as far as its
+  // entries say it, deep and durable. Directories moved into each other would
+  // multiply their records without it.
+  virtual void ForgetCovered(absl::string_view path) = 0;
 
   // Where `leg` has what has the name `path` now: the path itself, unless it or
   // a directory on the way was moved while the leg was away.

@@ -2,11 +2,24 @@
 //
 // Operations on attributes.
 #include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstdint>
 
 #include "leg/object.h"
 #include "mirror/mirror.h"
 
 namespace mirrorfs {
+namespace {
+
+// Whether a time is what any file system can hold, and not one to be resolved.
+bool IsForEveryLeg(const timespec& time) {
+  if (time.tv_nsec == UTIME_OMIT) return true;
+  return time.tv_nsec != UTIME_NOW && time.tv_sec >= 0 &&
+         time.tv_sec <= INT32_MAX;
+}
+
+}  // namespace
 
 RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
   RegionGate::Request request;
@@ -39,22 +52,23 @@ Errno Mirror::Chown(const ObjectRef& object, uid_t uid, gid_t gid) {
 Errno Mirror::SetTimes(const ObjectRef& object, timespec atime,
                        timespec mtime) {
   timespec times[2] = {atime, mtime};
-  // The primary's clock says what "now" is; the others get what it said.
-  const auto resolve = [&times](const LegFd& fd) {
-    const bool asked =
-        times[0].tv_nsec == UTIME_NOW || times[1].tv_nsec == UTIME_NOW;
-    if (!asked) return kOk;
+  const auto for_every_leg = [&times] {
+    return IsForEveryLeg(times[0]) && IsForEveryLeg(times[1]);
+  };
+  // The primary's clock says what "now" is, and each leg what it can hold; the
+  // others get what it said.
+  const auto set = [&](Leg&, const LegFd& fd) {
+    const Errno error = mirrorfs::SetTimes(fd, times);
+    if (!error.ok() || for_every_leg()) return error;
     const ErrnoOr<struct stat> st = StatObject(fd);
     if (!st.ok()) return st.error();
-    if (times[0].tv_nsec == UTIME_NOW) times[0] = st->st_atim;
-    if (times[1].tv_nsec == UTIME_NOW) times[1] = st->st_mtim;
+    if (times[0].tv_nsec != UTIME_OMIT) times[0] = st->st_atim;
+    if (times[1].tv_nsec != UTIME_OMIT) times[1] = st->st_mtim;
     return kOk;
   };
-  const Errno error = OnObjectOfAllLegs(object, [&](Leg&, const LegFd& fd) {
-    const Errno set = mirrorfs::SetTimes(fd, times);
-    if (!set.ok()) return set;
-    return resolve(fd);
-  });
+  Errno error = OnObjectOfAllLegs(object, set);
+  // Now for those that were asked before the last one said what it can hold.
+  if (error.ok() && !for_every_leg()) error = OnObjectOfAllLegs(object, set);
   // A settling that is under way may have seen the time before.
   if (object.is_dir && object.named) unsettled_dirs_.Add(object.path);
   return error;

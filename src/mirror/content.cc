@@ -560,10 +560,13 @@ bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
     // None where recovery has replaced the file: it took care of the time.
     const LegFd fd = FdForWriting(slot, object, file);
     if (!fd.valid()) return;
-    const ErrnoOr<struct stat> copy = StatObject(fd);
+    ErrnoOr<struct stat> copy = StatObject(fd);
     if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;
     const timespec times[2] = {{0, UTIME_OMIT}, mtime};
-    any |= mirrorfs::SetTimes(fd, times).ok();
+    if (!mirrorfs::SetTimes(fd, times).ok()) return;
+    // Not every file system can hold every time.
+    copy = StatObject(fd);
+    any |= copy.ok() && SameTime(copy->st_mtim, mtime);
   });
   return any;
 }

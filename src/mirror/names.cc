@@ -230,12 +230,15 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
       request.marks.back().record.deep = true;
     }
   }
+  // Nothing but a crash that undoes it brings the old place back.
+  const bool leaves = object.is_dir && !(flags & RENAME_EXCHANGE);
   request.also = [&](LegSet down) {
     const LegSet without = WithoutMove(from, to, down);
     const Origins moved = OriginsOf(from, without);
     const Origins swapped = OriginsOf(to, without);
     bool flush = !heir.empty() && log_->CopySubtree(to, heir);
     flush |= log_->CopySubtree(from, to);
+    if (leaves) flush |= log_->CoverSubtree(from);
     if (flags & RENAME_EXCHANGE) {
       flush |= log_->CopySubtree(to, from);
       flush |= MarkMoved(object, from, swapped, without);
@@ -258,6 +261,7 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         return renamed;
       });
   if (!error.ok()) return error;
+  if (leaves) log_->ForgetCovered(from);
   if (on_new_name_ && !object.is_dir) {
     on_new_name_(to);
     if (flags & RENAME_EXCHANGE) on_new_name_(from);

@@ -567,6 +567,65 @@ TEST_P(Conformance, CopySubtreeTwiceNeedsOneFlush) {
   EXPECT_FALSE(log_->CopySubtree("a", "b"));
 }
 
+TEST_P(Conformance, OneDeepRecordStandsForWhatLiesBeneath) {
+  Mark(RegionKey::Entries("a"), {.dirty = true, .since_ns = 5});
+  Mark(RegionKey::Attributes("a"), {.missing = kB, .directory = true});
+  Mark(RegionKey::Data("a/b/f", 3), {.dirty = true, .missing = kC});
+  Mark(RegionKey::Entries("a/b"), Missing(kB));
+  Mark(RegionKey::Data("ab", 0), kDirty);
+  Flush();
+  const RecordMap before = Records();
+  log_->ForgetCovered("a");
+  EXPECT_EQ(Records(), before) << "it is not covered";
+  EXPECT_TRUE(log_->CoverSubtree("a"));
+  log_->ForgetCovered("a");
+  EXPECT_EQ(Records().size(), before.size()) << "the cover is not durable";
+  Flush();
+  EXPECT_FALSE(log_->CoverSubtree("a"));
+  log_->ForgetCovered("a");
+  EXPECT_EQ(Get(RegionKey::Entries("a")),
+            (RegionRecord{
+                .dirty = true, .missing = kB | kC, .deep = true, .since_ns = 5}));
+  EXPECT_EQ(Get(RegionKey::Attributes("a")),
+            (RegionRecord{.missing = kB, .directory = true}));
+  EXPECT_EQ(Get(RegionKey::Data("ab", 0)), kDirty);
+  EXPECT_EQ(Records().size(), 3u);
+  EXPECT_TRUE(log_->FlushLazily().ok());
+  if (!HasStore()) return;
+  const RecordMap after = Records();
+  Crash(LegSet());
+  EXPECT_EQ(Records(), after);
+}
+
+TEST_P(Conformance, NothingBeneathNeedsNoCover) {
+  Mark(RegionKey::Attributes("a"), Missing(kB));
+  Flush();
+  EXPECT_FALSE(log_->CoverSubtree("a"));
+  EXPECT_EQ(Records().size(), 1u);
+}
+
+TEST_P(Conformance, DirectoriesMovedIntoEachOtherDoNotMultiplyRecords) {
+  const auto move = [&](const std::string& from, const std::string& to) {
+    log_->CopySubtree(from, to);
+    log_->CoverSubtree(from);
+    Flush();
+    log_->ForgetCovered(from);
+  };
+  for (int n = 0; n < 6; ++n) {
+    Mark(RegionKey::Entries(absl::StrCat("d", n)), Missing(kB));
+    Mark(RegionKey::Data(absl::StrCat("d", n, "/f"), 0), Missing(kB));
+  }
+  for (int round = 0; round < 5; ++round) {
+    for (int n = 1; n < 6; ++n) {
+      const std::string one = absl::StrCat("d", n);
+      const std::string other = absl::StrCat("d", n - 1, "/sub");
+      move(one, other);
+      move(other, one);
+    }
+  }
+  EXPECT_LT(Records().size(), 100u);
+}
+
 // ---------------------------------------------------------------------------
 // Where legs have what was moved while they were away
 
