@@ -82,6 +82,25 @@ constexpr bool IsLegFailure(Errno error) {
   }
 }
 
+// The leg is full, or its file system cannot hold what another's can: a file
+// that large, so many links, a name or an attribute of that kind.
+constexpr bool IsRefusal(Errno error) {
+  switch (error.value()) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case EMLINK:
+    case EOPNOTSUPP:
+    case ENAMETOOLONG:
+    case EILSEQ:
+    case E2BIG:
+    case ERANGE:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // "Input/output error" and the like, thread-safe.
 std::string ErrnoText(Errno error);
 

@@ -201,8 +201,18 @@ void CoreLog::ClearRegion(const RegionKey& key) {
 
 bool CoreLog::CopySubtree(absl::string_view from, absl::string_view to) {
   Lock lock(mutex_);
+  return CopyLocked(LoadedIn(SubtreeRange(from)), from, to);
+}
+
+bool CoreLog::CopyObject(absl::string_view from, absl::string_view to) {
+  Lock lock(mutex_);
+  return CopyLocked(LoadedIn(ObjectRange(from)), from, to);
+}
+
+bool CoreLog::CopyLocked(std::vector<Loaded> copies, absl::string_view from,
+                         absl::string_view to) {
   bool unflushed = false;
-  for (Loaded& copy : LoadedIn(from)) {
+  for (Loaded& copy : copies) {
     if (!copy.record.moved_from.empty()) {
       RegionRecord old = copy.record;
       old.moved_from = Origins();
@@ -218,7 +228,7 @@ bool CoreLog::CopySubtree(absl::string_view from, absl::string_view to) {
 bool CoreLog::CoverSubtree(absl::string_view path) {
   Lock lock(mutex_);
   RegionRecord cover{.deep = true};
-  for (const Loaded& one : LoadedIn(path)) {
+  for (const Loaded& one : LoadedIn(SubtreeRange(path))) {
     if (one.key.path == path) continue;
     cover.dirty |= one.record.dirty;
     cover.missing |= one.record.missing;
@@ -235,7 +245,7 @@ void CoreLog::ForgetCovered(absl::string_view path) {
                       entry->change <= durable_change_;
   if (!covers) return;
   const RegionRecord cover = entry->record;
-  for (const Loaded& one : LoadedIn(path)) {
+  for (const Loaded& one : LoadedIn(SubtreeRange(path))) {
     if (one.key.path == path || (one.record.dirty && !cover.dirty) ||
         !cover.missing.contains(one.record.missing)) {
       continue;
@@ -244,9 +254,10 @@ void CoreLog::ForgetCovered(absl::string_view path) {
   }
 }
 
-std::vector<CoreLog::Loaded> CoreLog::LoadedIn(absl::string_view path) const {
+std::vector<CoreLog::Loaded> CoreLog::LoadedIn(
+    const EncodedRange& range) const {
   std::vector<Loaded> all;
-  table_.ForEachIn(SubtreeRange(path), [&](const RecordTable::Entry& entry) {
+  table_.ForEachIn(range, [&](const RecordTable::Entry& entry) {
     all.push_back({*DecodeRegionKey(entry.key), entry.record});
   });
   return all;

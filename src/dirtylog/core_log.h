@@ -49,6 +49,7 @@ class CoreLog : public DirtyLog {
   absl::Status Flush() override;
   absl::Status FlushLazily() override;
   bool CopySubtree(absl::string_view from, absl::string_view to) override;
+  bool CopyObject(absl::string_view from, absl::string_view to) override;
   bool CoverSubtree(absl::string_view path) override;
   void ForgetCovered(absl::string_view path) override;
   std::string OriginOf(absl::string_view path, LegSlot leg) override;
@@ -114,7 +115,9 @@ class CoreLog : public DirtyLog {
   RecordTable::Entry* ReplaceLocked(const RegionKey& key,
                                     const std::string& encoded,
                                     const RegionRecord& after);
-  std::vector<Loaded> LoadedIn(absl::string_view path) const;
+  std::vector<Loaded> LoadedIn(const EncodedRange& range) const;
+  bool CopyLocked(std::vector<Loaded> copies, absl::string_view from,
+                  absl::string_view to);
   void MergeLoadedLocked(const std::vector<Loaded>& loaded);
   void SuspectDirtyLocked(LegSet suspects);
   absl::Status UsableLocked() const;

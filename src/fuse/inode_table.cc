@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "region/region_key.h"
 
 namespace mirrorfs {
@@ -91,21 +92,27 @@ void InodeTable::Forget(NodeId id, uint64_t lookups) {
 }
 
 void InodeTable::Release(Node* node) {
-  while (node != nullptr && node->id != kRootNode && node->lookups == 0 &&
-         node->children == 0 && node->openings == 0) {
+  // By number: the names of a file may lie in one directory, or one beneath
+  // another, which is gone then when its turn comes again.
+  absl::InlinedVector<NodeId, 4> pending = {node->id};
+  const auto drop = [&](const Name& name) {
+    --name.parent->children;
+    pending.push_back(name.parent->id);
+  };
+  while (!pending.empty()) {
+    node = Get(pending.back());
+    pending.pop_back();
+    if (node == nullptr || node->id == kRootNode || node->lookups > 0 ||
+        node->children > 0 || node->openings > 0) {
+      continue;
+    }
     DetachNode(node);
     by_id_.erase(node);
-    Node* parent = node->name.parent;
-    if (parent != nullptr) --parent->children;
+    if (node->name.parent != nullptr) drop(node->name);
     if (node->more_names) {
-      for (const Name& name : *node->more_names) {
-        --name.parent->children;
-        // Rarely more than one: a file with several names.
-        Release(name.parent);
-      }
+      std::for_each(node->more_names->begin(), node->more_names->end(), drop);
     }
     delete node;
-    node = parent;
   }
 }
 
@@ -256,6 +263,17 @@ void InodeTable::AddName(NodeId id, NodeId parent_id, absl::string_view name) {
   if (node == nullptr || parent == nullptr) return;
   node->linked |= node->name.parent != nullptr;
   AddNameTo(node, parent, name);
+}
+
+NodeId InodeTable::NoteDirectory(NodeId parent_id, absl::string_view name,
+                                 const struct stat& st) {
+  std::lock_guard lock(mutex_);
+  Node* parent = Get(parent_id);
+  if (parent == nullptr) return 0;
+  Node* node = GetByIno(st.st_ino);
+  if (node == nullptr) node = NewNode(st, 0);
+  AddNameTo(node, parent, name);
+  return node->id;
 }
 
 void InodeTable::RemoveName(NodeId id, NodeId parent_id,

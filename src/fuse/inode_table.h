@@ -68,6 +68,11 @@ class InodeTable {
 
   // --- names ---
   void AddName(NodeId id, NodeId parent, absl::string_view name);
+  // The directory of that name, which the kernel may not have asked for. It
+  // stays as long as something known lies in it, see AddName. 0: `parent_id` is
+  // unknown.
+  NodeId NoteDirectory(NodeId parent_id, absl::string_view name,
+                       const struct stat& st);
   void RemoveName(NodeId id, NodeId parent, absl::string_view name);
   // Nobody finds the node by its inode number any more: before its last name
   // goes, because the number may come back at once. Undone by Reattach.

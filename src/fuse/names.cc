@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "absl/strings/str_split.h"
 #include "fuse/request.h"
 
 namespace mirrorfs {
@@ -123,6 +124,28 @@ std::shared_ptr<OpenFile> ReadyToLoseItsName(FileSystem& fs, NodeId id) {
   return open;
 }
 
+// Another name of a file that loses this one and lives on. If somebody has it
+// open and the kernel never asked for another, it is looked for: changes of
+// what has no known name would go unmarked.
+std::string OtherName(FileSystem& fs, NodeId id, NodeId parent,
+                      const char* name, const std::string& path) {
+  std::string other = fs.nodes().OtherPath(id, parent, name);
+  const std::optional<ObjectRef> object = fs.nodes().Ref(id);
+  if (!other.empty() || !object || !object->open) return other;
+  other = fs.mirror().FindOtherName(path);
+  if (other.empty()) return other;
+  NodeId dir = kRootNode;
+  std::string at;
+  for (const absl::string_view step :
+       absl::StrSplit(ParentPath(other), '/', absl::SkipEmpty())) {
+    at = JoinPath(at, step);
+    const ErrnoOr<struct stat> st = fs.mirror().StatPath(at);
+    if (st.ok()) dir = fs.nodes().NoteDirectory(dir, step, *st);
+  }
+  if (dir != 0) fs.nodes().AddName(id, dir, BaseName(other));
+  return other;
+}
+
 void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
   SharedNames names = HoldNames(fs);
@@ -137,7 +160,7 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   const Errno error =
       last ? fs.mirror().UnlinkLast(*path, ReadyToLoseItsName(fs, id))
            : fs.mirror().UnlinkOne(*path,
-                                   fs.nodes().OtherPath(id, parent, name));
+                                   OtherName(fs, id, parent, name, *path));
   if (error.ok()) {
     fs.nodes().RemoveName(id, parent, name);
   } else if (last) {
@@ -212,7 +235,7 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
     victim.open = ReadyToLoseItsName(fs, to.id);
   } else if (replaces) {
     victim.replaced = Mirror::Replaced::kLivesOn;
-    victim.heir = nodes.OtherPath(to.id, to.parent, to.name);
+    victim.heir = OtherName(fs, to.id, to.parent, to.name, to.path);
   }
   const Errno error =
       fs.mirror().Rename(moved, to.path, flags, std::move(victim));

@@ -22,11 +22,8 @@ bool IsForEveryLeg(const timespec& time) {
 }  // namespace
 
 RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
+  if (!object.named) return UnnamedRequest(object);
   RegionGate::Request request;
-  if (!object.named) {
-    request.unnamed = object.open;
-    return request;
-  }
   RegionMark attributes = AttributesMark(object);
   if (std::optional<RegionMark> cover = CoveringMark(object, kNoTail)) {
     request.marks.push_back(std::move(*cover));

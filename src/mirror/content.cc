@@ -70,8 +70,14 @@ Errno Mirror::OpenForWrite(const ObjectRef& object, OpenFile& file) {
 }
 
 void Mirror::OpenEverywhere(const ObjectRef& object, OpenFile& file) {
-  legs_->up().ForEach(
-      [&](LegSlot slot) { (void)AnyFdOn(leg(slot), object, file); });
+  const bool written = !file.writable_legs().empty();
+  legs_->up().ForEach([&](LegSlot slot) {
+    if (written) {
+      (void)WriteFdOn(leg(slot), object, file);
+    } else {
+      (void)AnyFdOn(leg(slot), object, file);
+    }
+  });
 }
 
 LegFd Mirror::FdForWriting(LegSlot slot, const ObjectRef& object,
@@ -109,7 +115,7 @@ LegSet Mirror::LegsInSync(const ObjectRef& object, uint64_t offset,
 LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset, size_t size) {
   const ReadFrom read_from = read_from_;
   const LegSlot primary = legs_->primary();
-  if (read_from == ReadFrom::kPrimary || !object.named) return primary;
+  if (read_from == ReadFrom::kPrimary) return primary;
   const LegSet usable = LegsInSync(object, offset, size);
   if (read_from == ReadFrom::kPrefer) {
     const LegSlot preferred = preferred_;
@@ -142,6 +148,10 @@ ErrnoOr<size_t> Mirror::ReadOn(Leg& leg, const ObjectRef& object,
 
 ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
                              uint64_t offset, CallBuffer& buffer, size_t size) {
+  if (!object.named) {
+    const LegSlot holder = HolderOf(object);
+    return ReadOrElsewhere(holder, object, file, offset, buffer, size);
+  }
   const LegSlot slot = ReadLeg(object, offset, size);
   const LegSlot primary = legs_->primary();
   LegSlot bad = -1;
@@ -161,11 +171,15 @@ ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
   if (bad >= 0) {
     return ReadElsewhere(object, file, offset, buffer, size, bad, error);
   }
-  ErrnoOr<size_t> got =
-      ReadOn(leg(primary), object, file, offset, buffer, size);
+  return ReadOrElsewhere(primary, object, file, offset, buffer, size);
+}
+
+ErrnoOr<size_t> Mirror::ReadOrElsewhere(LegSlot slot, const ObjectRef& object,
+                                        OpenFile& file, uint64_t offset,
+                                        CallBuffer& buffer, size_t size) {
+  ErrnoOr<size_t> got = ReadOn(leg(slot), object, file, offset, buffer, size);
   if (got.ok() || !IsLegFailure(got.error())) return got;
-  return ReadElsewhere(object, file, offset, buffer, size, primary,
-                       got.error());
+  return ReadElsewhere(object, file, offset, buffer, size, slot, got.error());
 }
 
 // Leg `bad` could not read: another answers. What is bad in one place only is
@@ -279,7 +293,9 @@ Errno Mirror::WriteOthers(RegionChange& change, LegSlot decided,
   Misses misses;
   std::vector<ShortWrite> short_writes;
   (TakersOf(change) - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
-    if (!object.named && !FdForWriting(slot, object, file).valid()) return;
+    if (!object.named && !FdForWriting(slot, object, file).valid()) {
+      return file.NoteBehind(LegSet::Of(slot));
+    }
     const ErrnoOr<size_t> written =
         legs_->up().has(slot) ? WriteOn(leg(slot), object, file, offset, data)
                               : ErrnoOr<size_t>(Errno(ENOTCONN));
@@ -289,17 +305,17 @@ Errno Mirror::WriteOthers(RegionChange& change, LegSlot decided,
     short_writes.push_back({slot, offset + (written.ok() ? *written : 0)});
   });
   if (misses.legs.empty()) return kOk;
-  if (!misses.no_space.ok()) {
+  if (!misses.refused.ok()) {
     LegSet uncut;
     const size_t kept = TakeBackTail(change, object, file, short_writes,
                                      decided, offset, taken, &uncut);
     if (kept < taken) {
       taken = kept;
-      const Errno answer = kept == 0 ? misses.no_space : kOk;
+      const Errno answer = kept == 0 ? misses.refused : kOk;
       return uncut.empty() ? answer : RecordFailures(change, uncut, answer);
     }
   }
-  return RecordFailures(change, misses.legs, misses.no_space);
+  return RecordFailures(change, misses.legs, misses.refused);
 }
 
 // When a write made the file longer and did not fit on a leg, all legs can be
@@ -316,7 +332,10 @@ size_t Mirror::TakeBackTail(const RegionChange& change, const ObjectRef& object,
         StatObject(FdForWriting(slot, object, file));
     return st.ok() ? static_cast<uint64_t>(st->st_size) : UINT64_MAX;
   };
-  if (size_on(decided) != offset + taken) return taken;
+  // Nobody may make it longer meanwhile.
+  const RangeLock::Hold beyond(file.ranges, offset + taken, UINT64_MAX,
+                               RangeLock::Hold::Try());
+  if (!beyond.held() || size_on(decided) != offset + taken) return taken;
   uint64_t shortest = UINT64_MAX;
   for (const ShortWrite& write : short_writes) {
     if (!legs_->up().has(write.slot)) continue;
@@ -338,7 +357,11 @@ size_t Mirror::TakeBackTail(const RegionChange& change, const ObjectRef& object,
 Errno Mirror::OnContentOfAllLegs(RegionGate::Request request,
                                  const ObjectRef& object, OpenFile& file,
                                  uint64_t begin, uint64_t end,
-                                 const OnObject& change) {
+                                 const OnObject& change, const OnObject& undo) {
+  const auto on_leg = [&](Leg& leg, const OnObject& what) {
+    const ErrnoOr<LegFd> fd = WriteFdOn(leg, object, file);
+    return fd.ok() ? what(leg, *fd) : fd.error();
+  };
   return OnAllLegs(
       std::move(request), Atomic::kNo,
       [&, hold = std::shared_ptr<RangeLock::Hold>()](Leg& leg) mutable {
@@ -346,12 +369,9 @@ Errno Mirror::OnContentOfAllLegs(RegionGate::Request request,
         if (!hold) {
           hold = std::make_shared<RangeLock::Hold>(file.ranges, begin, end);
         }
-        const ErrnoOr<LegFd> fd = WriteFdOn(leg, object, file);
-        if (fd.ok()) return change(leg, *fd);
-        const bool primary = leg.slot() == legs_->primary();
-        return object.named || primary ? fd.error() : kOk;
+        return on_leg(leg, change);
       },
-      nullptr);
+      undo ? [&](Leg& leg) { return on_leg(leg, undo); } : OnLeg());
 }
 
 Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
@@ -359,12 +379,17 @@ Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
   OpenFile& file = object.open != nullptr ? *object.open : unshared;
   const ErrnoOr<struct stat> before = Stat(object);
   if (!before.ok()) return before.error();
-  const uint64_t from = std::min(size, static_cast<uint64_t>(before->st_size));
+  const uint64_t old_size = static_cast<uint64_t>(before->st_size);
+  const uint64_t from = std::min(size, old_size);
+  const auto set = [&](Leg&, const LegFd& fd) {
+    return TruncateContent(fd, size, object.writer);
+  };
+  const OnObject cut_back = [&](Leg&, const LegFd& fd) {
+    return TruncateContent(fd, old_size);
+  };
   const Errno error = OnContentOfAllLegs(
       SizeRequest(object, from / log_->GetRegionSize()), object, file, from,
-      UINT64_MAX, [&](Leg&, const LegFd& fd) {
-        return TruncateContent(fd, size, object.writer);
-      });
+      UINT64_MAX, set, size > old_size ? cut_back : nullptr);
   file.times_unsettled = true;
   if (object.open == nullptr) SettleTimes(object, file);
   return error;
@@ -431,7 +456,7 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
 ErrnoOr<off_t> Mirror::Seek(const ObjectRef& object, OpenFile& file,
                             off_t offset, int whence) {
   constexpr off_t kNoMore = -1;
-  const ErrnoOr<off_t> found = AskPrimary([&](Leg& leg) -> ErrnoOr<off_t> {
+  const ErrnoOr<off_t> found = AskHolder(object, [&](Leg& leg) -> ErrnoOr<off_t> {
     const ErrnoOr<LegFd> fd = AnyFdOn(leg, object, file);
     if (!fd.ok()) return fd.error();
     const ErrnoOr<off_t> at = SeekContent(*fd, offset, whence);
@@ -556,7 +581,10 @@ void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
 bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
                        const timespec& mtime) {
   bool any = false;
-  (file.writable_legs() & secondaries()).ForEach([&](LegSlot slot) {
+  LegSet legs = file.writable_legs() & secondaries();
+  // Where the leg lacks the name, what has it may be another file.
+  if (object.named) legs -= log_->Lacking(AttributesMark(object).key);
+  legs.ForEach([&](LegSlot slot) {
     // None where recovery has replaced the file: it took care of the time.
     const LegFd fd = FdForWriting(slot, object, file);
     if (!fd.valid()) return;

@@ -178,6 +178,8 @@ absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
   std::lock_guard lock(changing_legs_);
   const LegSlot slot = leg->slot();
   const LegSet in = LegSet::Of(slot);
+  // As names of files of several names they would be looked for in vain.
+  leg->RemoveTemporaries();
   legs_->Put(std::move(leg));
   KillPoint("leg-returning");
   if (!accounted) {

@@ -70,11 +70,8 @@ RegionMark Mirror::SizeGuard(const ObjectRef& object) const {
 
 RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
                                         RegionRange range) {
+  if (!object.named) return UnnamedRequest(object);
   RegionGate::Request request;
-  if (!object.named) {
-    request.unnamed = object.open;
-    return request;
-  }
   if (range.size() > kSingleRegionsMax) return SizeRequest(object, range.first);
   std::vector<RegionMark> regions;
   for (uint64_t index = range.first; index < range.end; ++index) {
@@ -140,11 +137,8 @@ std::vector<RegionMark> Mirror::MarksAhead(const ObjectRef& object,
 // Everything from region `from` to the end of the file changes, the size too.
 RegionGate::Request Mirror::SizeRequest(const ObjectRef& object,
                                         uint64_t from) {
+  if (!object.named) return UnnamedRequest(object);
   RegionGate::Request request;
-  if (!object.named) {
-    request.unnamed = object.open;
-    return request;
-  }
   RegionMark attributes = AttributesMark(object);
   if (std::optional<RegionMark> cover = CoveringMark(object, from)) {
     request.marks.push_back(std::move(*cover));

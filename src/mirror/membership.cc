@@ -45,16 +45,18 @@ LegSet Membership::BeforeFirstChange() {
 
 absl::Status Membership::BeforeHealing(LegSet legs) {
   std::lock_guard lock(mutex_);
-  bool all_know = true;
+  LegSet untold;
   (legs - healing_).ForEach([&](LegSlot slot) {
-    all_know &= MarkNotWhole(legs_->at(slot)).ok();
-    healing_ |= LegSet::Of(slot);
-    in_sync_ -= LegSet::Of(slot);
+    const LegSet leg = LegSet::Of(slot);
+    in_sync_ -= leg;
+    (MarkNotWhole(legs_->at(slot)).ok() ? healing_ : untold) |= leg;
   });
-  if (all_know) return absl::OkStatus();
+  if (untold.empty()) return absl::OkStatus();
   // A leg that cannot even be told: the others go on without it.
   StartGenerationIfNeeded();
-  return WriteLabels();
+  const absl::Status status = WriteLabels();
+  if (status.ok()) healing_ |= untold;
+  return status;
 }
 
 absl::Status Membership::MarkNotWhole(const Leg& leg) {

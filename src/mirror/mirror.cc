@@ -84,7 +84,7 @@ Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
     UnsettleDirs(*begun);
     return result;
   }
-  const LegSet others = takers - LegSet::Of(legs_->primary());
+  const LegSet others = takers - LegSet::Of(decided);
   if (atomic == Atomic::kNo && MayBeHalfDone(error) && !others.empty()) {
     // The primary may have done a part of it, and the others did none.
     return RecordFailures(*begun, others, error);
@@ -93,6 +93,7 @@ Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
 }
 
 Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
+  if (!takers.has(legs_->primary())) return OnHolder(takers, change, decided);
   LegSet tried;
   for (;;) {
     const LegSlot slot = legs_->primary();
@@ -115,6 +116,20 @@ Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
   }
 }
 
+// Of a file without a name, which the primary missed: it was away then.
+Errno Mirror::OnHolder(LegSet takers, const OnLeg& change, LegSlot* decided) {
+  Errno error(EIO);
+  *decided = legs_->primary();
+  bool done = false;
+  (takers & legs_->up()).ForEach([&](LegSlot slot) {
+    if (done) return;
+    *decided = slot;
+    error = change(leg(slot));
+    done = !TakesLegOut(error) || !FailLeg(slot, error);
+  });
+  return error;
+}
+
 bool Mirror::TakesLegOut(Errno error) const {
   return IsLegFailure(error) ||
          (IsOutOfSpace(error) && on_enospc_ == OnEnospc::kDegrade);
@@ -135,17 +150,18 @@ Errno Mirror::OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
     }
   });
   if (misses.legs.empty()) return kOk;
-  if (!misses.no_space.ok() && undo) {
+  if (!misses.refused.ok() && undo) {
     // What does not fit on one leg is not done on any. The regions stay marked
     // until the taking back is durable, too.
     bool undone = undo(leg(decided)).ok();
     done.ForEach([&](LegSlot slot) { undone &= undo(leg(slot)).ok(); });
-    if (undone) return misses.no_space;
+    if (undone) return misses.refused;
   }
   // What stands on the primary has happened, for names and attributes; content
   // may well be there in part when there is no space.
-  return RecordFailures(change, misses.legs,
-                        atomic == Atomic::kNo ? misses.no_space : kOk);
+  const bool in_part =
+      atomic == Atomic::kNo && IsOutOfSpace(misses.refused);
+  return RecordFailures(change, misses.legs, in_part ? misses.refused : kOk);
 }
 
 // A leg did not take a change that the primary took. One that is broken is
@@ -163,12 +179,13 @@ void Mirror::Missed(LegSlot slot, Errno error, absl::string_view what,
   }
   spdlog::warn("leg \"{}\": {}: {}", leg(slot).name(), std::string(what),
                ErrnoText(error));
-  if (IsOutOfSpace(error)) misses->no_space = error;
+  if (IsRefusal(error)) misses->refused = error;
 }
 
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
   const Errno recorded = change.Fail(failed);
   if (!recorded.ok()) return recorded;
+  if (change.marks().empty()) return error;  // of a file without a name
   // Those that are down are on record as a whole. The caller may hear of it by
   // the name of what it is: no space for a label.
   const LegSet up = failed & legs_->up();
@@ -192,9 +209,7 @@ Errno Mirror::OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change,
     return [this, &object, &what](Leg& leg) {
       const ErrnoOr<LegFd> fd = ObjectFd(leg, object);
       if (fd.ok()) return what(leg, *fd);
-      // Without a name, a leg that never had the file open misses nothing.
-      const bool primary = leg.slot() == legs_->primary();
-      return object.named || primary ? fd.error() : kOk;
+      return fd.error();
     };
   };
   return OnAllLegs(AttributesRequest(object), Atomic::kYes, on_leg(change),
@@ -203,6 +218,7 @@ Errno Mirror::OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change,
 
 void Mirror::EqualizeMtime(absl::string_view path, const timespec& truth,
                            LegSet legs) {
+  legs -= log_->Lacking(RegionKey::Attributes(std::string(path)));
   (legs & legs_->up()).ForEach([&](LegSlot slot) {
     const ErrnoOr<struct stat> copy = leg(slot).Stat(path);
     if (!copy.ok() || SameTime(copy->st_mtim, truth)) return;
@@ -232,7 +248,7 @@ void Mirror::SettleDirs() {
 }
 
 ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
-  return AskPrimary([&](Leg & leg) -> ErrnoOr<struct stat> {
+  return AskHolder(object, [&](Leg & leg) -> ErrnoOr<struct stat> {
     const LegFd fd = OpenFdOn(leg, object);
     if (fd.valid()) return StatObject(fd);
     if (!object.named) return Errno(ENOENT);
@@ -270,7 +286,7 @@ ErrnoOr<struct statvfs> Mirror::Statvfs() {
 
 ErrnoOr<std::string> Mirror::GetXattr(const ObjectRef& object,
                                       const std::string& name) {
-  return AskPrimary([&](Leg& leg) -> ErrnoOr<std::string> {
+  return AskHolder(object, [&](Leg& leg) -> ErrnoOr<std::string> {
     // Before each write the kernel asks for security.capability: no opening
     // then.
     const LegFd open_fd = OpenFdOn(leg, object);
@@ -282,7 +298,7 @@ ErrnoOr<std::string> Mirror::GetXattr(const ObjectRef& object,
 }
 
 ErrnoOr<std::vector<std::string>> Mirror::ListXattr(const ObjectRef& object) {
-  return AskPrimary([&](Leg& leg) -> ErrnoOr<std::vector<std::string>> {
+  return AskHolder(object, [&](Leg& leg) -> ErrnoOr<std::vector<std::string>> {
     const ErrnoOr<LegFd> fd = ObjectFd(leg, object);
     if (!fd.ok()) return fd.error();
     return ListXattrs(*fd);
@@ -302,6 +318,29 @@ uint64_t Mirror::EpochOf(const Leg& leg, const ObjectRef& object,
 LegFd Mirror::OpenFdOn(const Leg& leg, const ObjectRef& object) {
   if (object.open == nullptr) return LegFd();
   return object.open->read_fd(leg.slot(), EpochOf(leg, object, *object.open));
+}
+
+// Who answers for it.
+LegSlot Mirror::HolderOf(const ObjectRef& object) {
+  LegSlot holder = legs_->primary();
+  if (object.named || OpenFdOn(leg(holder), object).valid()) return holder;
+  secondaries().ForEach([&](LegSlot slot) {
+    if (OpenFdOn(leg(slot), object).valid()) holder = slot;
+  });
+  return holder;
+}
+
+// What has no name cannot be opened again: a leg without a descriptor of it
+// takes no change from now on.
+RegionGate::Request Mirror::UnnamedRequest(const ObjectRef& object) {
+  RegionGate::Request request;
+  request.unnamed = object.open;
+  if (object.open == nullptr) return request;
+  legs_->up().ForEach([&](LegSlot slot) {
+    if (OpenFdOn(leg(slot), object).valid()) return;
+    object.open->NoteBehind(LegSet::Of(slot));
+  });
+  return request;
 }
 
 // A leg that cannot make things durable is not to be trusted with what it had

@@ -164,6 +164,9 @@ class Mirror {
   // One of several names. `other_name`: another one, if it is known (it
   // inherits what the log says under this name).
   Errno UnlinkOne(absl::string_view path, std::string other_name);
+  // Another name of the file at `path`, which has several, by a walk of the
+  // primary; empty when none is found.
+  std::string FindOtherName(absl::string_view path);
   Errno Rmdir(absl::string_view path);
   // What a rename replaces; kLivesOn: it has other names.
   enum class Replaced { kNothing, kIsGone, kLivesOn };
@@ -251,10 +254,18 @@ class Mirror {
   // leg that takes its place. `decided`: which it was.
   bool TakesLegOut(Errno error) const;
   Errno OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided);
+  Errno OnHolder(LegSet takers, const OnLeg& change, LegSlot* decided);
   // Asks the primary; if that is broken, the leg that takes its place.
   // `ask(leg)` answers an ErrnoOr.
   template <typename Ask>
   auto AskPrimary(Ask ask) -> decltype(ask(std::declval<Leg&>()));
+  // The same about an object that may have no name any more, and then not be on
+  // the primary.
+  template <typename Ask>
+  auto AskHolder(const ObjectRef& object, Ask ask)
+      -> decltype(ask(std::declval<Leg&>()));
+  LegSlot HolderOf(const ObjectRef& object);
+  RegionGate::Request UnnamedRequest(const ObjectRef& object);
   RegionGate::Request AttributesRequest(const ObjectRef& object);
   // Changes the object's attributes on all legs by `change`.
   Errno OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change,
@@ -265,14 +276,13 @@ class Mirror {
   // How a taker fared that did not take a change.
   struct Misses {
     LegSet legs;
-    Errno no_space;
+    Errno refused;  // what the caller may hear, if all is undone
   };
   void Missed(LegSlot slot, Errno error, absl::string_view what,
               Misses* misses);
   std::vector<RegionStates::IdleRegion> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
   Errno UnlinkBy(absl::string_view path, RegionGate::Request request);
-  std::string FindOtherName(absl::string_view path);
   LegSet WithoutMove(absl::string_view from, absl::string_view to, LegSet down);
   bool MarkMoved(const ObjectRef& object, absl::string_view to,
                  const Origins& origins, LegSet legs);
@@ -294,7 +304,8 @@ class Mirror {
   // Changes the bytes [begin, end) of the file on all legs by `change`.
   Errno OnContentOfAllLegs(RegionGate::Request request, const ObjectRef& object,
                            OpenFile& file, uint64_t begin, uint64_t end,
-                           const OnObject& change);
+                           const OnObject& change,
+                           const OnObject& undo = nullptr);
   void CoverOtherNames(const ObjectRef& object, RegionGate::Request& request);
   RegionGate::Request SizeRequest(const ObjectRef& object, uint64_t from);
   RegionMark SizeGuard(const ObjectRef& object) const;
@@ -307,6 +318,9 @@ class Mirror {
                           uint64_t offset, absl::string_view data);
   ErrnoOr<size_t> ReadOn(Leg& leg, const ObjectRef& object, OpenFile& file,
                          uint64_t offset, CallBuffer& buffer, size_t size);
+  ErrnoOr<size_t> ReadOrElsewhere(LegSlot slot, const ObjectRef& object,
+                                  OpenFile& file, uint64_t offset,
+                                  CallBuffer& buffer, size_t size);
   ErrnoOr<size_t> ReadElsewhere(const ObjectRef& object, OpenFile& file,
                                 uint64_t offset, CallBuffer& buffer,
                                 size_t size, LegSlot bad, Errno error);
@@ -382,6 +396,13 @@ auto Mirror::AskPrimary(Ask ask) -> decltype(ask(std::declval<Leg&>())) {
     }
     return there;
   }
+}
+
+template <typename Ask>
+auto Mirror::AskHolder(const ObjectRef& object, Ask ask)
+    -> decltype(ask(std::declval<Leg&>())) {
+  const LegSlot slot = HolderOf(object);
+  return slot == legs_->primary() ? AskPrimary(ask) : ask(leg(slot));
 }
 
 }  // namespace mirrorfs

@@ -141,7 +141,7 @@ Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
   if (heir.empty() && log_->HasRecords(path)) heir = FindOtherName(path);
   if (!heir.empty()) {
     request.moves_tree = true;
-    request.also = [&](LegSet) { return log_->CopySubtree(path, heir); };
+    request.also = [&](LegSet) { return log_->CopyObject(path, heir); };
   }
   return UnlinkBy(path, std::move(request));
 }
@@ -230,17 +230,21 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
       request.marks.back().record.deep = true;
     }
   }
-  // Nothing but a crash that undoes it brings the old place back.
-  const bool leaves = object.is_dir && !(flags & RENAME_EXCHANGE);
+  const bool exchanges = flags & RENAME_EXCHANGE;
   request.also = [&](LegSet down) {
     const LegSet without = WithoutMove(from, to, down);
     const Origins moved = OriginsOf(from, without);
     const Origins swapped = OriginsOf(to, without);
-    bool flush = !heir.empty() && log_->CopySubtree(to, heir);
-    flush |= log_->CopySubtree(from, to);
-    if (leaves) flush |= log_->CoverSubtree(from);
-    if (flags & RENAME_EXCHANGE) {
-      flush |= log_->CopySubtree(to, from);
+    const auto copy = [&](absl::string_view one, absl::string_view other) {
+      return object.is_dir ? log_->CopySubtree(one, other)
+                           : log_->CopyObject(one, other);
+    };
+    bool flush = !heir.empty() && log_->CopyObject(to, heir);
+    flush |= copy(from, to);
+    if (object.is_dir) flush |= log_->CoverSubtree(from);
+    if (exchanges) {
+      flush |= copy(to, from);
+      if (object.is_dir) flush |= log_->CoverSubtree(to);
       flush |= MarkMoved(object, from, swapped, without);
     }
     flush |= MarkMoved(object, to, moved, without);
@@ -255,20 +259,23 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
       },
       [&](Leg& leg) {
         // What was replaced cannot be had back.
-        if (replaces && !(flags & RENAME_EXCHANGE)) return Errno(EEXIST);
+        if (replaces && !exchanges) return Errno(EEXIST);
         const Errno renamed = leg.Rename(to, from, flags);
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       });
   if (!error.ok()) return error;
-  if (leaves) log_->ForgetCovered(from);
+  // What stays there is for a crash that undoes the move; after an exchange it
+  // is for what is there now, too.
+  if (object.is_dir) log_->ForgetCovered(from);
+  if (object.is_dir && exchanges) log_->ForgetCovered(to);
   if (on_new_name_ && !object.is_dir) {
     on_new_name_(to);
-    if (flags & RENAME_EXCHANGE) on_new_name_(from);
+    if (exchanges) on_new_name_(from);
   }
   if (object.is_dir) {
     unsettled_dirs_.Moved(from, to);
-    if (flags & RENAME_EXCHANGE) unsettled_dirs_.Moved(to, from);
+    if (exchanges) unsettled_dirs_.Moved(to, from);
   }
   return error;
 }

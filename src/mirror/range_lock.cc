@@ -10,7 +10,16 @@ RangeLock::Hold::Hold(RangeLock& lock, uint64_t begin, uint64_t end)
   lock_.released_.wait(guard, [&] { return lock_.IsFirst(range_); });
 }
 
+RangeLock::Hold::Hold(RangeLock& lock, uint64_t begin, uint64_t end, Try)
+    : lock_(lock) {
+  std::lock_guard guard(lock_.mutex_);
+  range_ = lock_.ranges_.insert(lock_.ranges_.end(), {begin, end});
+  held_ = lock_.IsFirst(range_);
+  if (!held_) lock_.ranges_.erase(range_);
+}
+
 RangeLock::Hold::~Hold() {
+  if (!held_) return;
   bool others;
   {
     std::lock_guard guard(lock_.mutex_);

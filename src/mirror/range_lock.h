@@ -20,9 +20,14 @@ class RangeLock {
   class Hold {
    public:
     Hold(RangeLock& lock, uint64_t begin, uint64_t end);
+    // Does not wait: see held().
+    struct Try {};
+    Hold(RangeLock& lock, uint64_t begin, uint64_t end, Try);
     ~Hold();
     Hold(const Hold&) = delete;
     Hold& operator=(const Hold&) = delete;
+
+    bool held() const { return held_; }
 
    private:
     struct Range {
@@ -36,6 +41,7 @@ class RangeLock {
 
     RangeLock& lock_;
     std::list<Range>::iterator range_;
+    bool held_ = true;
   };
 
  private:

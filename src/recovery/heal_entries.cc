@@ -253,13 +253,14 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
   const ErrnoOr<struct stat> copy = leg.Stat(path);
   nlink_t shared = copy.ok() ? 1 : 0;
   std::vector<std::string> apart;
+  std::vector<std::string> together;
   for (const std::string& other : *names) {
     if (other == path) continue;
     const ErrnoOr<struct stat> there = leg.Stat(other);
     const bool shares =
         there.ok() && copy.ok() && there->st_ino == copy->st_ino;
     shared += shares;
-    if (there.ok() && !shares) apart.push_back(other);
+    if (there.ok()) (shares ? together : apart).push_back(other);
     if (!IsSettled(work, leg, other)) continue;
     bool followed = false;
     const Errno error = Follow(work, leg, path, other, truth, &followed);
@@ -268,10 +269,14 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
   // None to follow: this one is what the others will follow, those too whose
   // own directory lacks nothing, because one above it does. It may be written
   // if no name that the primary's file does not have leads to it.
-  for (const std::string& other : apart) {
-    if (!IsStillToCome(leg, other)) NameIsMissing(other, leg.slot());
-  }
+  const auto look_again = [&](const std::vector<std::string>& others) {
+    for (const std::string& other : others) {
+      if (!IsStillToCome(leg, other)) NameIsMissing(other, leg.slot());
+    }
+  };
+  look_again(apart);
   if (!copy.ok() || shared == copy->st_nlink) return kOk;
+  look_again(together);
   *made = true;
   return ReplaceByNew(leg, path, truth);
 }

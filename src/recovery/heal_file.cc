@@ -62,20 +62,23 @@ bool Healer::Heal(const DirtyLog::Work& work) {
   if (!record) return true;
   now.record = *record;
   const LegSet targets = record->missing & mirror_->secondaries();
-  bool healed = true;
-  if (!targets.empty()) {
-    pacer_->Spent(Pacer::kObjectBytes);
-    switch (work.key.kind) {
-      case RegionKind::kEntries:
-        healed = HealEntries(now, targets);
-        break;
-      case RegionKind::kAttributes:
-        healed = HealAttributes(now, targets);
-        break;
-      case RegionKind::kData:
-        healed = HealData(now, targets);
-        break;
-    }
+  if (targets.empty()) {
+    // Who lacked it is down now, and will lack it when it is back.
+    mirror_->log().ReleaseResyncWork(work.key);
+    return true;
+  }
+  pacer_->Spent(Pacer::kObjectBytes);
+  bool healed = false;
+  switch (work.key.kind) {
+    case RegionKind::kEntries:
+      healed = HealEntries(now, targets);
+      break;
+    case RegionKind::kAttributes:
+      healed = HealAttributes(now, targets);
+      break;
+    case RegionKind::kData:
+      healed = HealData(now, targets);
+      break;
   }
   if (healed) {
     progress_->RegionDone(targets);

@@ -12,7 +12,8 @@ namespace {
 // A walk is no snapshot: a name that moves at the same time may be missed.
 constexpr int kWalksMax = 2;
 // Whoever takes too few names splits a file in two: only names that lie outside
-// the leg are a reason to, and those stay away however often one looks.
+// the leg are a reason to, and those stay away however often one looks; but it
+// need not be often when no name has moved since the last time.
 constexpr int kIncompleteMax = 64;
 
 }  // namespace
@@ -27,11 +28,22 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(ino_t ino,
     Walk();
     valid = Verified(ino);
   }
-  if (valid.size() < names && ++incomplete_[ino] < kIncompleteMax) {
-    return std::nullopt;
-  }
+  if (valid.size() < names && MayBeMoving(ino)) return std::nullopt;
   incomplete_.erase(ino);
   return valid;
+}
+
+// After a look that did not find all names of the file.
+bool LinkIndex::MayBeMoving(ino_t ino) {
+  uint64_t told;
+  {
+    std::lock_guard lock(new_names_mutex_);
+    told = names_told_;
+  }
+  Incomplete& before = incomplete_[ino];
+  const bool still = before.times > 0 && before.names_told == told;
+  before.names_told = told;
+  return !still && ++before.times < kIncompleteMax;
 }
 
 std::vector<std::string> LinkIndex::Verified(ino_t ino) {
@@ -76,6 +88,7 @@ void LinkIndex::AddNewNames() {
 
 void LinkIndex::NewName(absl::string_view path) {
   std::lock_guard lock(new_names_mutex_);
+  ++names_told_;
   if (in_use_) new_names_.emplace_back(path);
 }
 

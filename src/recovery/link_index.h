@@ -34,15 +34,21 @@ class LinkIndex {
   void Walk();
   void Add(const std::string& path, const struct stat& st);
   void AddNewNames();
+  bool MayBeMoving(ino_t ino);
   std::vector<std::string> Verified(ino_t ino);
 
   Mirror* const mirror_;
   HandoverMutex mutex_;  // held during a walk
   absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
-  absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
+  struct Incomplete {
+    int times = 0;             // in a row
+    uint64_t names_told = 0;   // the last time
+  };
+  absl::flat_hash_map<ino_t, Incomplete> incomplete_;
 
   std::mutex new_names_mutex_;  // a leaf: names are told by requests
   bool in_use_ = false;
+  uint64_t names_told_ = 0;
   std::vector<std::string> new_names_;
 };
 

@@ -78,12 +78,12 @@ void Recovery::Run() {
       woken_.wait(lock, [this] { return wake_ || stopping_; });
       wake_ = false;
     }
-    failures_ = 0;
     healed_ = 0;
-    while (!stopping_ && failures_ == 0 && HealBatch()) {
+    while (!stopping_ && HealBatch()) {
     }
+    const bool all = ReleaseFailed() == 0;
     if (stopping_) return;
-    if (failures_ == 0) {
+    if (all) {
       retry_ms = kRetryMsMin;
       links_.Forget();
       AnnounceEnd();
@@ -109,14 +109,27 @@ bool Recovery::HealBatch() {
   const absl::Status status = mirror_->membership().BeforeHealing(targets);
   if (!status.ok()) {
     spdlog::error("labels: {}", status.ToString());
-    for (const DirtyLog::Work& work : batch) {
-      mirror_->log().ReleaseResyncWork(work.key);
-    }
-    ++failures_;
+    for (const DirtyLog::Work& work : batch) NoteFailed(work.key);
     return false;
   }
   HealAll(batch);
   return true;
+}
+
+// What could not be healed stays handed out until all else has had its turn.
+void Recovery::NoteFailed(const RegionKey& key) {
+  std::lock_guard lock(mutex_);
+  failed_.push_back(key);
+}
+
+size_t Recovery::ReleaseFailed() {
+  std::vector<RegionKey> failed;
+  {
+    std::lock_guard lock(mutex_);
+    failed.swap(failed_);
+  }
+  for (const RegionKey& key : failed) mirror_->log().ReleaseResyncWork(key);
+  return failed.size();
 }
 
 void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
@@ -130,10 +143,9 @@ void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
       }
       if (healer.Heal(batch[i])) {
         ++healed_;
-        continue;
+      } else {
+        NoteFailed(batch[i].key);
       }
-      mirror_->log().ReleaseResyncWork(batch[i].key);
-      if (!stopping_) ++failures_;
     }
   };
   std::vector<Fiber> helpers;

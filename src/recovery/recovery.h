@@ -62,6 +62,8 @@ class Recovery {
   void AnnounceEnd();
   // Legs that lack nothing any more join the set of up-to-date ones.
   void AdmitLegs();
+  void NoteFailed(const RegionKey& key);
+  size_t ReleaseFailed();
   void Pause(int ms);
 
   Mirror* const mirror_;
@@ -73,11 +75,11 @@ class Recovery {
   HealProgress progress_;
   LinkIndex links_;
   std::atomic<bool> stopping_{false};
-  std::atomic<size_t> failures_{0};  // since it was woken
-  std::atomic<size_t> healed_{0};    // likewise
-  LegSet announced_;                 // resync-started, and not finished
+  std::atomic<size_t> healed_{0};  // since it was woken
+  LegSet announced_;               // resync-started, and not finished
 
   std::mutex mutex_;
+  std::vector<RegionKey> failed_;  // handed out still; guarded by it
   std::condition_variable woken_;
   bool wake_ = true;
   Fiber fiber_;

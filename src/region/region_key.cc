@@ -108,6 +108,12 @@ EncodedRange SubtreeRange(absl::string_view path) {
   return {encoded + kTerminator, encoded + kEscape};
 }
 
+EncodedRange ObjectRange(absl::string_view path) {
+  std::string encoded;
+  AppendPath(path, encoded);
+  return {encoded + kTerminator, encoded + kSeparator};
+}
+
 std::string RebasePath(absl::string_view path, absl::string_view from,
                        absl::string_view to) {
   return absl::StrCat(to, path.substr(from.size()));

@@ -64,6 +64,8 @@ struct EncodedRange {
   std::string end;
 };
 EncodedRange SubtreeRange(absl::string_view path);
+// The same without what lies beneath.
+EncodedRange ObjectRange(absl::string_view path);
 
 // `path` moved from below `from` to below `to`. REQUIRES: path is `from` or
 // lies beneath it.

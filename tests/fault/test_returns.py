@@ -215,6 +215,38 @@ def test_an_open_file_whose_name_went_to_another(scene):
     it.finish()
 
 
+def test_a_file_without_a_name_outlives_its_primary(scene):
+    """The new primary was away when the file lost its name."""
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    with open(mnt / "f", "w+b", buffering=0) as file:
+        file.write(b"old " * 5000)
+        it.mirror.cli("offline", mnt, it.names[1])
+        os.unlink(mnt / "f")
+        file.seek(0)
+        file.write(b"new " * 5000)
+        (mnt / "f").write_text("another")
+        it.mirror.cli("online", mnt, it.names[1])
+        it.wait_back(1)
+        it.mirror.cli("promote", mnt, it.names[1])
+        file.write(b"more")
+        os.fsync(file.fileno())
+        os.fchmod(file.fileno(), 0o600)
+        os.utime(file.fileno(), (5, 5))
+        st = os.fstat(file.fileno())
+        assert (st.st_size, st.st_mtime, st.st_mode & 0o777) == \
+            (20004, 5, 0o600)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        assert file.read() == b"new " * 5000 + b"more"
+        os.ftruncate(file.fileno(), 8)
+        assert os.fstat(file.fileno()).st_size == 8
+    assert it.state(0) == it.state(1) == "in-sync"
+    for store in it.stores:
+        assert (store / "f").read_text() == "another"
+    it.finish()
+
+
 def test_a_name_goes_and_the_other_inherits_what_its_directory_covered(scene):
     """A new file is covered by the mark of the directory that it was made in;
     its other name lies elsewhere."""
@@ -264,6 +296,86 @@ def test_a_range_copied_from_what_a_leg_lacks_under_another_name(scene):
     it.finish()
     for store in it.stores:
         assert (store / "copy").read_text() == "NEW content"
+
+
+def test_offline_during_its_resync(scene):
+    """What it was about to get it gets when it is back."""
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    for n in range(60):
+        (mnt / f"f{n}").write_bytes(os.urandom(100000))
+    quiet(it)
+    it.mirror.cli("offline", mnt, it.names[1])
+    for n in range(60):
+        with open(mnt / f"f{n}", "r+b") as file:
+            file.write(os.urandom(100000))
+    it.mirror.cli("set", mnt, "resync-rate-max=1M")
+    it.mirror.cli("online", mnt, it.names[1])
+    wait_until(lambda: it.copied(1) > 200000, 30)
+    it.mirror.cli("offline", mnt, it.names[1])
+    it.mirror.cli("set", mnt, "resync-rate-max=0")
+    it.mirror.cli("online", mnt, it.names[1])
+    it.finish()
+
+
+def test_names_outside_the_leg_hold_up_nothing(scene):
+    """A snapshot of the leg by hard links beside it."""
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    (mnt / "d").mkdir()
+    for n in range(3):
+        (mnt / f"f{n}").write_text(str(n))
+    (mnt / "d/other").write_text("old")
+    quiet(it)
+    run("cp", "-al", it.stores[0], it.stores[0].with_name("snapshot"))
+    it.mirror.cli("offline", mnt, it.names[1])
+    (mnt / "new").touch()
+    (mnt / "d/other").write_text("changed")
+    it.mirror.cli("online", mnt, it.names[1])
+    it.finish()
+
+
+def test_a_file_that_lives_on_by_a_name_nobody_asked_for(scene):
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    (mnt / "d/e").mkdir(parents=True)
+    for n in "12":
+        (mnt / f"x{n}").write_text("old")
+        os.link(mnt / f"x{n}", mnt / f"d/e/y{n}")
+    quiet(it)
+    it.mirror.umount()
+    it.mirror.mount()
+    with open(mnt / "x1", "r+") as one, open(mnt / "x2", "r+") as two:
+        os.unlink(mnt / "x1")
+        (mnt / "tmp").write_text("another")
+        os.rename(mnt / "tmp", mnt / "x2")
+        it.mirror.cli("offline", mnt, it.names[1])
+        one.write("new 1")
+        two.write("new 2")
+    it.mirror.cli("online", mnt, it.names[1])
+    it.finish()
+    for n in "12":
+        assert (it.stores[1] / f"d/e/y{n}").read_text() == f"new {n}"
+
+
+def test_a_stale_name_does_not_split_a_file(scene):
+    """The leg still has a name that the primary's file has not; the others
+    that lead there are looked at again."""
+    it = scene("plain", "plain")
+    mnt = it.mirror.mnt
+    for name in ("A", "d/e", "x2"):
+        (mnt / name).mkdir(parents=True)
+    (mnt / "A/q").write_text("content")
+    os.link(mnt / "A/q", mnt / "d/e/r")
+    os.link(mnt / "A/q", mnt / "x2/z")
+    quiet(it)
+    it.mirror.cli("offline", mnt, it.names[1])
+    os.unlink(mnt / "x2/z")
+    (mnt / "A/new").touch()
+    (mnt / "d/new").touch()
+    it.mirror.cli("online", mnt, it.names[1])
+    it.finish()
+    assert os.path.samefile(it.stores[1] / "A/q", it.stores[1] / "d/e/r")
 
 
 def test_fails_again_during_its_resync(scene):

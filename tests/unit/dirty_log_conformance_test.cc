@@ -553,6 +553,17 @@ TEST_P(Conformance, CopySubtreeAddsToTheNewPlaceAndKeepsTheOld) {
   EXPECT_EQ(Records(), after);
 }
 
+TEST_P(Conformance, CopyObjectLeavesWhatWasBeneathAnotherOfThatName) {
+  Mark(RegionKey::Attributes("a"), Missing(kB));
+  Mark(RegionKey::Data("a", 7), Missing(kC));
+  Mark(RegionKey::Data("a/f", 0), kDirty);
+  Mark(RegionKey::Data("ab", 0), kDirty);
+  EXPECT_TRUE(log_->CopyObject("a", "x"));
+  EXPECT_EQ(Get(RegionKey::Attributes("x")), Missing(kB));
+  EXPECT_EQ(Get(RegionKey::Data("x", 7)), Missing(kC));
+  EXPECT_EQ(Records().size(), 6u);
+}
+
 TEST_P(Conformance, CopySubtreeOfNothingNeedsNoFlush) {
   Mark(RegionKey::Data("ab", 0), kDirty);
   EXPECT_FALSE(log_->CopySubtree("a", "b"));
