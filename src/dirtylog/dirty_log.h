@@ -104,8 +104,9 @@ class DirtyLog {
   // The same of what is no directory: what may be said of things beneath is of
   // a directory that had the name before.
   virtual bool CopyObject(absl::string_view from, absl::string_view to) = 0;
-  // The entries of the directory `path` say, deep, all that is said of what lies
-  // beneath. Not durable until Flush; true when there is something to flush.
+  // The entries of the directory `path` say, deep, all that is said of what
+  // lies beneath. Not durable until Flush; true when there is something to
+  // flush.
   virtual bool CoverSubtree(absl::string_view path) = 0;
   // Forgets what is said of what lies beneath the directory, as far as its
   // entries say it, deep and durable. Directories moved into each other would

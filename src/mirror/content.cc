@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Operations on the content of files.
+// Opening files, and changing their content.
 #include "leg/content.h"
 
 #include <fcntl.h>
@@ -14,16 +14,10 @@
 
 #include "base/kill_point.h"
 #include "leg/object.h"
-#include "leg/parallel_sync.h"
 #include "mirror/mirror.h"
 
 namespace mirrorfs {
 namespace {
-
-bool AnyOk(const std::vector<Errno>& results) {
-  return std::any_of(results.begin(), results.end(),
-                     [](Errno error) { return error.ok(); });
-}
 
 // Ranges of two files, always taken in the same order: two copies in opposite
 // directions must not wait for each other.
@@ -98,139 +92,6 @@ ErrnoOr<LegFd> Mirror::WriteFdOn(Leg& leg, const ObjectRef& object,
   ErrnoOr<LegFd> opened = leg.OpenObject(object.path, O_RDWR);
   if (opened.ok()) file.SetWriteFd(slot, *opened, epoch);
   return opened;
-}
-
-// Legs that hold what the primary holds in these bytes.
-LegSet Mirror::LegsInSync(const ObjectRef& object, uint64_t offset,
-                          size_t size) {
-  LegSet usable = legs_->up();
-  if (object.linked) usable -= log_->LackingAnything();
-  const RegionRange range = RegionsOf(offset, size, log_->GetRegionSize());
-  for (uint64_t index = range.first; index < range.end; ++index) {
-    usable -= log_->Lacking(RegionKey::Data(object.path, index));
-  }
-  return usable | LegSet::Of(legs_->primary());
-}
-
-LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset, size_t size) {
-  const ReadFrom read_from = read_from_;
-  const LegSlot primary = legs_->primary();
-  if (read_from == ReadFrom::kPrimary) return primary;
-  const LegSet usable = LegsInSync(object, offset, size);
-  if (read_from == ReadFrom::kPrefer) {
-    const LegSlot preferred = preferred_;
-    return preferred >= 0 && usable.has(preferred) ? preferred : primary;
-  }
-  // The same leg for the same region, so that its read-ahead is of use.
-  const RegionRange range = RegionsOf(offset, size, log_->GetRegionSize());
-  const LegSet up = legs_->up();
-  auto skip = static_cast<int>(range.first % up.size());
-  LegSlot chosen = primary;
-  up.ForEach([&](LegSlot slot) {
-    if (skip-- == 0 && usable.has(slot)) chosen = slot;
-  });
-  return chosen;
-}
-
-ErrnoOr<size_t> Mirror::ReadOn(Leg& leg, const ObjectRef& object,
-                               OpenFile& file, uint64_t offset,
-                               CallBuffer& buffer, size_t size) {
-  const ErrnoOr<LegFd> fd = AnyFdOn(leg, object, file);
-  if (!fd.ok()) return fd.error();
-  ErrnoOr<size_t> got = ReadContent(*fd, buffer, size, offset);
-  if (!got.ok() || *got == size) return got;
-  // Fewer bytes than there are is an error that nobody has called one.
-  const ErrnoOr<struct stat> st = StatObject(*fd);
-  const bool at_end =
-      st.ok() && static_cast<uint64_t>(st->st_size) <= offset + *got;
-  return at_end ? got : Errno(EIO);
-}
-
-ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
-                             uint64_t offset, CallBuffer& buffer, size_t size) {
-  if (!object.named) {
-    const LegSlot holder = HolderOf(object);
-    return ReadOrElsewhere(holder, object, file, offset, buffer, size);
-  }
-  const LegSlot slot = ReadLeg(object, offset, size);
-  const LegSlot primary = legs_->primary();
-  LegSlot bad = -1;
-  Errno error;
-  if (slot != primary) {
-    // No write may be in flight: one reader would see it on one leg and the
-    // next would not on another (I10).
-    const RangeLock::Hold hold(file.ranges, offset, offset + size);
-    if (ReadLeg(object, offset, size) == slot) {
-      ErrnoOr<size_t> got =
-          ReadOn(leg(slot), object, file, offset, buffer, size);
-      if (got.ok() && *got == size) return got;
-      if (!got.ok() && IsLegFailure(got.error())) bad = slot;
-      if (!got.ok()) error = got.error();
-    }
-  }
-  if (bad >= 0) {
-    return ReadElsewhere(object, file, offset, buffer, size, bad, error);
-  }
-  return ReadOrElsewhere(primary, object, file, offset, buffer, size);
-}
-
-ErrnoOr<size_t> Mirror::ReadOrElsewhere(LegSlot slot, const ObjectRef& object,
-                                        OpenFile& file, uint64_t offset,
-                                        CallBuffer& buffer, size_t size) {
-  ErrnoOr<size_t> got = ReadOn(leg(slot), object, file, offset, buffer, size);
-  if (got.ok() || !IsLegFailure(got.error())) return got;
-  return ReadElsewhere(object, file, offset, buffer, size, slot, got.error());
-}
-
-// Leg `bad` could not read: another answers. What is bad in one place only is
-// written anew from what the other has; a leg that is gone fails.
-ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
-                                      uint64_t offset, CallBuffer& buffer,
-                                      size_t size, LegSlot bad, Errno error) {
-  ++legs_->errors(bad).read;
-  // Mending writes, and nothing is written without a mark (I1).
-  const bool in_place =
-      error == Errno(EIO) || error == Errno(EBADMSG) || error == Errno(EUCLEAN);
-  const ErrnoOr<RegionChange> mending =
-      in_place ? Begin(DataRequest(
-                     object, RegionsOf(offset, size, log_->GetRegionSize())))
-               : ErrnoOr<RegionChange>(error);
-  const RangeLock::Hold hold(file.ranges, offset, offset + size);
-  ErrnoOr<size_t> got = error;
-  (LegsInSync(object, offset, size) - LegSet::Of(bad))
-      .ForEach([&](LegSlot slot) {
-        if (got.ok()) return;
-        got = ReadOn(leg(slot), object, file, offset, buffer, size);
-      });
-  spdlog::warn("leg \"{}\": reading {}: {}{}", leg(bad).name(), object.path,
-               ErrnoText(error), got.ok() ? "; another leg answers" : "");
-  if (!got.ok()) return error;
-  const bool mended =
-      mending.ok() && !mending->missing().has(bad) &&
-      Rewrite(leg(bad), object, file, offset,
-              absl::string_view(buffer.data(), *got), buffer.shared());
-  if (!mended) (void)FailLeg(bad, error);
-  return got;
-}
-
-// Writes good data over bytes that a leg could not read. True when it reads
-// them now.
-bool Mirror::Rewrite(Leg& leg, const ObjectRef& object, OpenFile& file,
-                     uint64_t offset, absl::string_view data,
-                     std::shared_ptr<const void> keeper) {
-  if (data.empty()) return false;
-  const ErrnoOr<LegFd> fd = WriteFdOn(leg, object, file);
-  if (!fd.ok()) return false;
-  const ErrnoOr<size_t> written =
-      WriteContent(*fd, data, offset, ContentWriter(), keeper);
-  if (!written.ok() || *written != data.size()) return false;
-  if (!SyncData(*fd).ok()) return false;
-  // Not from the page cache, which holds what was just written.
-  DropCache(*fd, offset, data.size());
-  CallBuffer again(data.size());
-  const ErrnoOr<size_t> got = ReadContent(*fd, again, data.size(), offset);
-  file.times_unsettled = true;
-  return got.ok() && absl::string_view(again.data(), *got) == data;
 }
 
 ErrnoOr<size_t> Mirror::Write(const ObjectRef& object, OpenFile& file,
@@ -453,19 +314,6 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
   return copied;
 }
 
-ErrnoOr<off_t> Mirror::Seek(const ObjectRef& object, OpenFile& file,
-                            off_t offset, int whence) {
-  constexpr off_t kNoMore = -1;
-  const ErrnoOr<off_t> found = AskHolder(object, [&](Leg& leg) -> ErrnoOr<off_t> {
-    const ErrnoOr<LegFd> fd = AnyFdOn(leg, object, file);
-    if (!fd.ok()) return fd.error();
-    const ErrnoOr<off_t> at = SeekContent(*fd, offset, whence);
-    // Here an answer, elsewhere the sign of a device that is gone.
-    return !at.ok() && at.error() == Errno(ENXIO) ? kNoMore : at;
-  });
-  return found.ok() && *found == kNoMore ? Errno(ENXIO) : found;
-}
-
 // A descriptor of either kind, opened for reading if there is none.
 ErrnoOr<LegFd> Mirror::AnyFdOn(Leg& leg, const ObjectRef& object,
                                OpenFile& file) {
@@ -478,125 +326,6 @@ ErrnoOr<LegFd> Mirror::AnyFdOn(Leg& leg, const ObjectRef& object,
   ErrnoOr<LegFd> opened = leg.OpenObject(object.path, O_RDONLY);
   if (opened.ok()) file.SetReadFd(slot, *opened, epoch);
   return opened;
-}
-
-Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
-  // What a leg lacks is on record; what it has must be durable all the same.
-  const LegSet lacking = object.named
-                             ? log_->Lacking(RegionKey::Attributes(object.path))
-                             : LegSet();
-  std::vector<LegFd> fds;
-  std::vector<LegSlot> slots;
-  std::vector<std::pair<LegSlot, Errno>> failed;
-  legs_->up().ForEach([&](LegSlot slot) {
-    const ErrnoOr<LegFd> fd = AnyFdOn(leg(slot), object, file);
-    if (fd.ok()) {
-      fds.push_back(*fd);
-      slots.push_back(slot);
-    } else if (object.named && !lacking.has(slot)) {
-      failed.emplace_back(slot, fd.error());
-    }
-  });
-  const std::vector<Errno> results = SyncTogether(fds, data_only);
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (!results[i].ok()) failed.emplace_back(slots[i], results[i]);
-  }
-  return AfterSync(object, failed, AnyOk(results));
-}
-
-// Some legs could not make something durable. What they had been given is not
-// to be trusted, so they fail; what is not their failure as a whole is recorded
-// as the file's. The last leg in sync answers for itself.
-Errno Mirror::AfterSync(const ObjectRef& object,
-                        const std::vector<std::pair<LegSlot, Errno>>& failed,
-                        bool any_durable) {
-  LegSet behind;
-  for (const auto& [slot, error] : failed) {
-    spdlog::error("leg \"{}\": fsync of {}: {}", leg(slot).name(), object.path,
-                  ErrnoText(error));
-    ++legs_->errors(slot).write;
-    if (IsLegFailure(error)) {
-      if (!any_durable || !FailLeg(slot, error)) return error;
-    } else if (slot == legs_->primary()) {
-      return error;
-    } else {
-      behind |= LegSet::Of(slot);
-    }
-  }
-  if (!object.named && object.open) object.open->NoteBehind(behind);
-  return behind.empty() || !object.named ? kOk : RecordBehind(object, behind);
-}
-
-// From now on `legs` lack all of this file, durably recorded.
-Errno Mirror::RecordBehind(const ObjectRef& object, LegSet legs) {
-  RegionGate::Request request;
-  if (object.is_dir) {
-    request.marks.push_back(EntriesMark(object.path, CoverSince()));
-  } else {
-    request.marks.push_back(AttributesMark(object));
-    request.marks.back().record.tail_from = 0;
-  }
-  ErrnoOr<RegionChange> change = Begin(std::move(request));
-  if (!change.ok()) return change.error();
-  return RecordFailures(*change, legs, kOk);
-}
-
-Errno Mirror::FsyncDir(absl::string_view path) {
-  const LegSet lacking = log_->Lacking(RegionKey::Entries(std::string(path)));
-  std::vector<LegFd> fds;
-  std::vector<LegSlot> slots;
-  std::vector<std::pair<LegSlot, Errno>> failed;
-  (legs_->up() - lacking).ForEach([&](LegSlot slot) {
-    const ErrnoOr<LegFd> dir =
-        leg(slot).OpenObject(path, O_RDONLY | O_DIRECTORY);
-    if (!dir.ok()) {
-      failed.emplace_back(slot, dir.error());
-      return;
-    }
-    fds.push_back(*dir);
-    slots.push_back(slot);
-  });
-  const std::vector<Errno> results = SyncTogether(fds, false);
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (!results[i].ok()) failed.emplace_back(slots[i], results[i]);
-  }
-  ObjectRef object;
-  object.path = std::string(path);
-  object.is_dir = true;
-  return AfterSync(object, failed, AnyOk(results));
-}
-
-void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
-  if (!file.times_unsettled.exchange(false)) return;
-  // Somebody may set the time meanwhile, on the primary and then on the others,
-  // where what we read before would come last. So look again after each change;
-  // after a write, others will.
-  do {
-    const ErrnoOr<struct stat> truth = Stat(object);
-    if (!truth.ok() || !CopyMtime(object, file, truth->st_mtim)) return;
-  } while (!file.times_unsettled);
-}
-
-// True when a leg needed it.
-bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
-                       const timespec& mtime) {
-  bool any = false;
-  LegSet legs = file.writable_legs() & secondaries();
-  // Where the leg lacks the name, what has it may be another file.
-  if (object.named) legs -= log_->Lacking(AttributesMark(object).key);
-  legs.ForEach([&](LegSlot slot) {
-    // None where recovery has replaced the file: it took care of the time.
-    const LegFd fd = FdForWriting(slot, object, file);
-    if (!fd.valid()) return;
-    ErrnoOr<struct stat> copy = StatObject(fd);
-    if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;
-    const timespec times[2] = {{0, UTIME_OMIT}, mtime};
-    if (!mirrorfs::SetTimes(fd, times).ok()) return;
-    // Not every file system can hold every time.
-    copy = StatObject(fd);
-    any |= copy.ok() && SameTime(copy->st_mtim, mtime);
-  });
-  return any;
 }
 
 }  // namespace mirrorfs

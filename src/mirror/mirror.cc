@@ -159,8 +159,7 @@ Errno Mirror::OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
   }
   // What stands on the primary has happened, for names and attributes; content
   // may well be there in part when there is no space.
-  const bool in_part =
-      atomic == Atomic::kNo && IsOutOfSpace(misses.refused);
+  const bool in_part = atomic == Atomic::kNo && IsOutOfSpace(misses.refused);
   return RecordFailures(change, misses.legs, in_part ? misses.refused : kOk);
 }
 
@@ -248,12 +247,13 @@ void Mirror::SettleDirs() {
 }
 
 ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
-  return AskHolder(object, [&](Leg & leg) -> ErrnoOr<struct stat> {
-    const LegFd fd = OpenFdOn(leg, object);
-    if (fd.valid()) return StatObject(fd);
-    if (!object.named) return Errno(ENOENT);
-    return leg.Stat(object.path);
-  });
+  return AskHolder(
+      object, [&](Leg & leg) -> ErrnoOr<struct stat> {
+        const LegFd fd = OpenFdOn(leg, object);
+        if (fd.valid()) return StatObject(fd);
+        if (!object.named) return Errno(ENOENT);
+        return leg.Stat(object.path);
+      });
 }
 
 ErrnoOr<struct stat> Mirror::StatPath(absl::string_view path) {

@@ -40,6 +40,7 @@
 #include "leg/walk.h"
 #include "mirror/leg_table.h"
 #include "mirror/membership.h"
+#include "mirror/name_watch.h"
 #include "mirror/names_lock.h"
 #include "mirror/open_file.h"
 #include "mirror/region_gate.h"
@@ -106,9 +107,7 @@ class Mirror {
     on_work_ = std::move(listener);
   }
   // Told each new name of a file that may have others.
-  void SetNameListener(std::function<void(absl::string_view path)> listener) {
-    on_new_name_ = std::move(listener);
-  }
+  void SetNameWatch(NameWatch* watch) { name_watch_ = watch; }
   void SetLogMover(LogMover mover) { move_log_ = std::move(mover); }
   void SetEvents(EventSink* events) { events_ = events; }
 
@@ -369,7 +368,7 @@ class Mirror {
   RegionGate gate_;
   UnsettledDirs unsettled_dirs_;
   std::function<void()> on_work_;
-  std::function<void(absl::string_view path)> on_new_name_;
+  NameWatch* name_watch_ = nullptr;
   LogMover move_log_;
   EventSink* events_ = nullptr;
   // Who changes the set of legs. What it waits for (labels, the log) never

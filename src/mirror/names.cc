@@ -114,6 +114,7 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
     request.covered.push_back(AttributesMark(object));
     CoverOtherNames(object, request);
   }
+  if (name_watch_ != nullptr) name_watch_->Moving();
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
@@ -124,7 +125,7 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
         return fd.valid() ? leg.LinkFd(fd, path) : Errno(ENOENT);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
-  if (error.ok() && on_new_name_) on_new_name_(path);
+  if (name_watch_ != nullptr) name_watch_->Moved(error.ok() ? path : "");
   return FinishNew(path, error);
 }
 
@@ -250,6 +251,11 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     flush |= MarkMoved(object, to, moved, without);
     return flush;
   };
+  const auto watch = [&](auto call) {
+    if (name_watch_ != nullptr && !object.is_dir) call(*name_watch_);
+  };
+  watch([](NameWatch& names) { names.Moving(); });
+  if (exchanges) watch([](NameWatch& names) { names.Moving(); });
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
@@ -264,15 +270,16 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       });
+  const auto moved = [&](absl::string_view path) {
+    watch([&](NameWatch& names) { names.Moved(error.ok() ? path : ""); });
+  };
+  moved(to);
+  if (exchanges) moved(from);
   if (!error.ok()) return error;
   // What stays there is for a crash that undoes the move; after an exchange it
   // is for what is there now, too.
   if (object.is_dir) log_->ForgetCovered(from);
   if (object.is_dir && exchanges) log_->ForgetCovered(to);
-  if (on_new_name_ && !object.is_dir) {
-    on_new_name_(to);
-    if (exchanges) on_new_name_(from);
-  }
   if (object.is_dir) {
     unsettled_dirs_.Moved(from, to);
     if (exchanges) unsettled_dirs_.Moved(to, from);

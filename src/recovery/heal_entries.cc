@@ -202,8 +202,8 @@ bool Healer::IsSettled(const DirtyLog::Work& work, const Leg& leg,
   return true;
 }
 
-// Whether the leg's `path` is looked at again, whatever comes of the directories
-// on the way to it.
+// Whether the leg's `path` is looked at again, whatever comes of the
+// directories on the way to it.
 bool Healer::IsStillToCome(const Leg& leg, const std::string& path) const {
   const absl::string_view own = ParentPath(path);
   for (absl::string_view at = path; !at.empty(); at = ParentPath(at)) {

@@ -12,8 +12,7 @@ namespace {
 // A walk is no snapshot: a name that moves at the same time may be missed.
 constexpr int kWalksMax = 2;
 // Whoever takes too few names splits a file in two: only names that lie outside
-// the leg are a reason to, and those stay away however often one looks; but it
-// need not be often when no name has moved since the last time.
+// the leg are a reason to, and those stay away however often one looks.
 constexpr int kIncompleteMax = 64;
 
 }  // namespace
@@ -24,26 +23,23 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(ino_t ino,
   std::lock_guard lock(mutex_);
   AddNewNames();
   std::vector<std::string> valid = Verified(ino);
-  for (int walks = 0; valid.size() < names && walks < kWalksMax; ++walks) {
+  for (int walks = 0; valid.size() < names && !IsExact() && walks < kWalksMax;
+       ++walks) {
     Walk();
     valid = Verified(ino);
   }
-  if (valid.size() < names && MayBeMoving(ino)) return std::nullopt;
+  if (valid.size() < names && !IsExact() &&
+      ++incomplete_[ino] < kIncompleteMax) {
+    return std::nullopt;
+  }
   incomplete_.erase(ino);
   return valid;
 }
 
-// After a look that did not find all names of the file.
-bool LinkIndex::MayBeMoving(ino_t ino) {
-  uint64_t told;
-  {
-    std::lock_guard lock(new_names_mutex_);
-    told = names_told_;
-  }
-  Incomplete& before = incomplete_[ino];
-  const bool still = before.times > 0 && before.names_told == told;
-  before.names_told = told;
-  return !still && ++before.times < kIncompleteMax;
+// Whether the last walk saw all names as they still are, but for what went.
+bool LinkIndex::IsExact() {
+  std::lock_guard lock(new_names_mutex_);
+  return exact_;
 }
 
 std::vector<std::string> LinkIndex::Verified(ino_t ino) {
@@ -59,6 +55,7 @@ void LinkIndex::Walk() {
   {
     std::lock_guard lock(new_names_mutex_);
     in_use_ = true;
+    exact_ = moving_ == 0;
   }
   names_.clear();
   WalkLeg(mirror_->primary(), [this](const std::string& path,
@@ -86,10 +83,16 @@ void LinkIndex::AddNewNames() {
   }
 }
 
-void LinkIndex::NewName(absl::string_view path) {
+void LinkIndex::Moving() {
   std::lock_guard lock(new_names_mutex_);
-  ++names_told_;
-  if (in_use_) new_names_.emplace_back(path);
+  ++moving_;
+  exact_ = false;
+}
+
+void LinkIndex::Moved(absl::string_view path) {
+  std::lock_guard lock(new_names_mutex_);
+  --moving_;
+  if (in_use_ && !path.empty()) new_names_.emplace_back(path);
 }
 
 void LinkIndex::Forget() {
@@ -98,6 +101,7 @@ void LinkIndex::Forget() {
   incomplete_.clear();
   std::lock_guard new_names_lock(new_names_mutex_);
   in_use_ = false;
+  exact_ = false;
   new_names_.clear();
 }
 

@@ -15,18 +15,18 @@ namespace mirrorfs {
 // All names of the primary's files that have several, which no file system can
 // be asked for: a walk of the whole leg finds them. Made on first use, because
 // few repairs need it. Thread-safe.
-class LinkIndex {
+class LinkIndex : public NameWatch {
  public:
   explicit LinkIndex(Mirror* mirror) : mirror_(mirror) {}
 
   // Paths that lead to the file with that inode number now, sorted. Walks
   // again when it knows fewer than the file has; nothing when that did not
-  // find them all, because names are moving: to be tried again later. In the
-  // end it takes what there is, because names may lie outside the leg.
+  // find them all and names are moving: to be tried again later. Names that are
+  // not found when none moves, or however often one tries, lie outside the leg.
   std::optional<std::vector<std::string>> NamesOf(ino_t ino, nlink_t names);
 
-  // A name that has come to be since.
-  void NewName(absl::string_view path);
+  void Moving() override;
+  void Moved(absl::string_view path) override;
   // Nothing is being repaired: there is no need to keep track.
   void Forget();
 
@@ -34,21 +34,18 @@ class LinkIndex {
   void Walk();
   void Add(const std::string& path, const struct stat& st);
   void AddNewNames();
-  bool MayBeMoving(ino_t ino);
+  bool IsExact();
   std::vector<std::string> Verified(ino_t ino);
 
   Mirror* const mirror_;
   HandoverMutex mutex_;  // held during a walk
   absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
-  struct Incomplete {
-    int times = 0;             // in a row
-    uint64_t names_told = 0;   // the last time
-  };
-  absl::flat_hash_map<ino_t, Incomplete> incomplete_;
+  absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
 
   std::mutex new_names_mutex_;  // a leaf: names are told by requests
   bool in_use_ = false;
-  uint64_t names_told_ = 0;
+  bool exact_ = false;  // no name has moved since the walk began
+  int moving_ = 0;
   std::vector<std::string> new_names_;
 };
 

@@ -45,8 +45,7 @@ Recovery::Recovery(Mirror* mirror, EventSink* events, Pacer* pacer,
 Recovery::~Recovery() { Stop(); }
 
 void Recovery::Start() {
-  mirror_->SetNameListener(
-      [this](absl::string_view path) { links_.NewName(path); });
+  mirror_->SetNameWatch(&links_);
   fiber_ = Fiber(watchdog_, "recovery", [this] { Run(); });
 }
 

@@ -323,15 +323,18 @@ def test_names_outside_the_leg_hold_up_nothing(scene):
     it = scene("plain", "plain")
     mnt = it.mirror.mnt
     (mnt / "d").mkdir()
-    for n in range(3):
+    for n in range(40):
         (mnt / f"f{n}").write_text(str(n))
     (mnt / "d/other").write_text("old")
     quiet(it)
-    run("cp", "-al", it.stores[0], it.stores[0].with_name("snapshot"))
+    snapshot = it.stores[0].with_name("snapshot")
+    run("cp", "-al", it.stores[0], snapshot)
     it.mirror.cli("offline", mnt, it.names[1])
     (mnt / "new").touch()
     (mnt / "d/other").write_text("changed")
     it.mirror.cli("online", mnt, it.names[1])
+    it.wait_back(1, timeout=20)
+    shutil.rmtree(snapshot)
     it.finish()
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A mirror under load whose legs have bad days, and what must hold after."""
 
+import errno
 import functools
 import os
 import re
@@ -76,9 +77,12 @@ def read_at(path, at):
 
 
 def is_file(path):
+    """A directory on the way may be a link to anywhere."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        assert error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP,
+                               errno.ENAMETOOLONG), error
         return False
 
 

@@ -594,9 +594,10 @@ TEST_P(Conformance, OneDeepRecordStandsForWhatLiesBeneath) {
   Flush();
   EXPECT_FALSE(log_->CoverSubtree("a"));
   log_->ForgetCovered("a");
-  EXPECT_EQ(Get(RegionKey::Entries("a")),
-            (RegionRecord{
-                .dirty = true, .missing = kB | kC, .deep = true, .since_ns = 5}));
+  EXPECT_EQ(
+      Get(RegionKey::Entries("a")),
+      (RegionRecord{
+          .dirty = true, .missing = kB | kC, .deep = true, .since_ns = 5}));
   EXPECT_EQ(Get(RegionKey::Attributes("a")),
             (RegionRecord{.missing = kB, .directory = true}));
   EXPECT_EQ(Get(RegionKey::Data("ab", 0)), kDirty);

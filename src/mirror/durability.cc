@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Making things durable, and times equal.
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "leg/content.h"
+#include "leg/object.h"
+#include "leg/parallel_sync.h"
+#include "mirror/mirror.h"
+
+namespace mirrorfs {
+namespace {
+
+bool AnyOk(const std::vector<Errno>& results) {
+  return std::any_of(results.begin(), results.end(),
+                     [](Errno error) { return error.ok(); });
+}
+
+}  // namespace
+
+Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
+  // What a leg lacks is on record; what it has must be durable all the same.
+  const LegSet lacking = object.named
+                             ? log_->Lacking(RegionKey::Attributes(object.path))
+                             : LegSet();
+  std::vector<LegFd> fds;
+  std::vector<LegSlot> slots;
+  std::vector<std::pair<LegSlot, Errno>> failed;
+  legs_->up().ForEach([&](LegSlot slot) {
+    const ErrnoOr<LegFd> fd = AnyFdOn(leg(slot), object, file);
+    if (fd.ok()) {
+      fds.push_back(*fd);
+      slots.push_back(slot);
+    } else if (object.named && !lacking.has(slot)) {
+      failed.emplace_back(slot, fd.error());
+    }
+  });
+  const std::vector<Errno> results = SyncTogether(fds, data_only);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].ok()) failed.emplace_back(slots[i], results[i]);
+  }
+  return AfterSync(object, failed, AnyOk(results));
+}
+
+// Some legs could not make something durable. What they had been given is not
+// to be trusted, so they fail; what is not their failure as a whole is recorded
+// as the file's. The last leg in sync answers for itself.
+Errno Mirror::AfterSync(const ObjectRef& object,
+                        const std::vector<std::pair<LegSlot, Errno>>& failed,
+                        bool any_durable) {
+  LegSet behind;
+  for (const auto& [slot, error] : failed) {
+    spdlog::error("leg \"{}\": fsync of {}: {}", leg(slot).name(), object.path,
+                  ErrnoText(error));
+    ++legs_->errors(slot).write;
+    if (IsLegFailure(error)) {
+      if (!any_durable || !FailLeg(slot, error)) return error;
+    } else if (slot == legs_->primary()) {
+      return error;
+    } else {
+      behind |= LegSet::Of(slot);
+    }
+  }
+  if (!object.named && object.open) object.open->NoteBehind(behind);
+  return behind.empty() || !object.named ? kOk : RecordBehind(object, behind);
+}
+
+// From now on `legs` lack all of this file, durably recorded.
+Errno Mirror::RecordBehind(const ObjectRef& object, LegSet legs) {
+  RegionGate::Request request;
+  if (object.is_dir) {
+    request.marks.push_back(EntriesMark(object.path, CoverSince()));
+  } else {
+    request.marks.push_back(AttributesMark(object));
+    request.marks.back().record.tail_from = 0;
+  }
+  ErrnoOr<RegionChange> change = Begin(std::move(request));
+  if (!change.ok()) return change.error();
+  return RecordFailures(*change, legs, kOk);
+}
+
+Errno Mirror::FsyncDir(absl::string_view path) {
+  const LegSet lacking = log_->Lacking(RegionKey::Entries(std::string(path)));
+  std::vector<LegFd> fds;
+  std::vector<LegSlot> slots;
+  std::vector<std::pair<LegSlot, Errno>> failed;
+  (legs_->up() - lacking).ForEach([&](LegSlot slot) {
+    const ErrnoOr<LegFd> dir =
+        leg(slot).OpenObject(path, O_RDONLY | O_DIRECTORY);
+    if (!dir.ok()) {
+      failed.emplace_back(slot, dir.error());
+      return;
+    }
+    fds.push_back(*dir);
+    slots.push_back(slot);
+  });
+  const std::vector<Errno> results = SyncTogether(fds, false);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].ok()) failed.emplace_back(slots[i], results[i]);
+  }
+  ObjectRef object;
+  object.path = std::string(path);
+  object.is_dir = true;
+  return AfterSync(object, failed, AnyOk(results));
+}
+
+void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
+  if (!file.times_unsettled.exchange(false)) return;
+  // Somebody may set the time meanwhile, on the primary and then on the others,
+  // where what we read before would come last. So look again after each change;
+  // after a write, others will.
+  do {
+    const ErrnoOr<struct stat> truth = Stat(object);
+    if (!truth.ok() || !CopyMtime(object, file, truth->st_mtim)) return;
+  } while (!file.times_unsettled);
+}
+
+// True when a leg needed it.
+bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
+                       const timespec& mtime) {
+  bool any = false;
+  LegSet legs = file.writable_legs() & secondaries();
+  // Where the leg lacks the name, what has it may be another file.
+  if (object.named) legs -= log_->Lacking(AttributesMark(object).key);
+  legs.ForEach([&](LegSlot slot) {
+    // None where recovery has replaced the file: it took care of the time.
+    const LegFd fd = FdForWriting(slot, object, file);
+    if (!fd.valid()) return;
+    ErrnoOr<struct stat> copy = StatObject(fd);
+    if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;
+    const timespec times[2] = {{0, UTIME_OMIT}, mtime};
+    if (!mirrorfs::SetTimes(fd, times).ok()) return;
+    // Not every file system can hold every time.
+    copy = StatObject(fd);
+    any |= copy.ok() && SameTime(copy->st_mtim, mtime);
+  });
+  return any;
+}
+
+}  // namespace mirrorfs
