@@ -117,7 +117,7 @@ class DiskLog::Db {
 
  private:
   Db(std::string dir, TailFile tail)
-      : dir_(std::move(dir)), tail_(std::move(tail)) {}
+      : dir_(std::move(dir)), room_(dir_), tail_(std::move(tail)) {}
 
   absl::Status Open(bool create);
   absl::Status WriteIdentity(const DiskLogOptions& options);
@@ -127,6 +127,7 @@ class DiskLog::Db {
   absl::StatusOr<std::string> Get(absl::string_view key);
 
   const std::string dir_;
+  const StoreRoom room_;  // outlives what needs it
   TailFile tail_;
   uint64_t number_ = 0;
   bool failed_ = false;
@@ -169,6 +170,7 @@ absl::Status DiskLog::Db::Open(bool create) {
   const rocksdb::Status status =
       rocksdb::DB::Open(OpenOptions(create), StoreDbPath(dir_), &db);
   db_.reset(db);
+  room_.TakeIfAmple();
   return FromRocksDb(status, dir_);
 }
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -17,6 +18,13 @@ namespace {
 
 constexpr char kDbName[] = "db";
 constexpr char kTailName[] = "tail";
+constexpr char kRoomName[] = "room";
+constexpr off_t kRoomBytes = 2 << 20;
+constexpr uint64_t kAmpleBytes = 8 * uint64_t{kRoomBytes};
+
+std::string RoomPath(absl::string_view dir) {
+  return absl::StrCat(dir, "/", kRoomName);
+}
 
 absl::Status ToStatus(const std::error_code& error, absl::string_view object) {
   return mirrorfs::ToStatus(Errno(error.value()), object);
@@ -28,7 +36,7 @@ absl::Status RemoveAside(const std::string& aside) {
   for (std::filesystem::directory_iterator at(aside, error), end;
        !error && at != end; at.increment(error)) {
     const std::string name = at->path().filename().string();
-    if (name != kDbName && name != kTailName) {
+    if (name != kDbName && name != kTailName && name != kRoomName) {
       return absl::FailedPreconditionError(
           absl::StrCat(aside, " holds something else than an old dirty log"));
     }
@@ -70,6 +78,7 @@ absl::Status MakeStoreDir(const std::string& dir) {
   struct stat there;
   if (lstat(dir.c_str(), &there) == 0) {
     if (absl::Status status = RemoveAside(aside); !status.ok()) return status;
+    (void)unlink(RoomPath(dir).c_str());
     if (rename(dir.c_str(), aside.c_str()) != 0) {
       return mirrorfs::ToStatus(Errno::Last(), dir);
     }
@@ -80,6 +89,25 @@ absl::Status MakeStoreDir(const std::string& dir) {
 absl::Status SyncStoreDir(const std::string& dir) {
   if (absl::Status status = SyncDir(dir); !status.ok()) return status;
   return SyncDir(absl::StrCat(dir, "/.."));
+}
+
+StoreRoom::StoreRoom(const std::string& dir) : path_(RoomPath(dir)) {
+  (void)unlink(path_.c_str());
+}
+
+StoreRoom::~StoreRoom() { Take(); }
+
+void StoreRoom::TakeIfAmple() const {
+  struct statvfs st = {};
+  const std::string dir = path_.substr(0, path_.rfind('/'));
+  const bool known = statvfs(dir.c_str(), &st) == 0;
+  if (known && st.f_bavail * st.f_frsize >= kAmpleBytes) Take();
+}
+
+void StoreRoom::Take() const {
+  const UniqueFd file(
+      open(path_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (file.valid()) (void)fallocate(file.get(), 0, 0, kRoomBytes);
 }
 
 }  // namespace mirrorfs

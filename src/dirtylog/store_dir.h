@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The directory of a log on disk: DIR/db, which is RocksDB's, and DIR/tail.
+// The directory of a log on disk: DIR/db, which is RocksDB's, DIR/tail and
+// DIR/room.
 #pragma once
 
 #include <string>
@@ -23,5 +24,26 @@ absl::Status MakeStoreDir(const std::string& dir);
 
 // Makes the names in `dir`, and its own, durable.
 absl::Status SyncStoreDir(const std::string& dir);
+
+// Room that is kept beside a closed store. On a full file system the store
+// could not be opened without, and without its log a mirror is not mounted, so
+// nothing in it could be removed.
+class StoreRoom {
+ public:
+  // Lets go of it.
+  explicit StoreRoom(const std::string& dir);
+  // Takes it for the next time, as far as that is possible.
+  ~StoreRoom();
+  StoreRoom(const StoreRoom&) = delete;
+  StoreRoom& operator=(const StoreRoom&) = delete;
+
+  // The same, as a precaution against a crash, if nobody will feel it.
+  void TakeIfAmple() const;
+
+ private:
+  void Take() const;
+
+  const std::string path_;
+};
 
 }  // namespace mirrorfs

@@ -29,6 +29,7 @@ constexpr char kLabelTemporary[] = "label.new";
 constexpr char kLabelRetired[] = "label.detached";
 constexpr char kMagic[] = "mirrorfs label ";
 constexpr size_t kLabelBytesMax = 1 << 20;
+constexpr off_t kLabelPlaceBytes = 16 << 10;
 
 std::string Checksum(absl::string_view text) {
   return absl::StrFormat("%016x", XXH3_64bits(text.data(), text.size()));
@@ -159,16 +160,28 @@ ErrnoOr<UniqueFd> OpenPrivateDir(int root_fd) {
   return dir;
 }
 
+UniqueFd OpenTemporary(int dir_fd) {
+  return UniqueFd(openat(dir_fd, kLabelTemporary,
+                         O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+}
+
+// The place for the next label is taken while there is room: a mirror whose
+// legs are full must be mounted before anything in it can be removed.
+void ReservePlace(int dir_fd) {
+  const UniqueFd file = OpenTemporary(dir_fd);
+  if (file.valid()) (void)fallocate(file.get(), 0, 0, kLabelPlaceBytes);
+}
+
 Errno ReplaceFileDurable(int dir_fd, absl::string_view text) {
-  const UniqueFd file(
-      openat(dir_fd, kLabelTemporary,
-             O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const UniqueFd file = OpenTemporary(dir_fd);
   if (!file.valid()) return Errno::Last();
   if (const Errno error = WriteAll(file.get(), text); !error.ok()) return error;
-  if (fsync(file.get()) != 0) return Errno::Last();
-  if (renameat(dir_fd, kLabelTemporary, dir_fd, kLabelName) != 0) {
+  if (ftruncate(file.get(), static_cast<off_t>(text.size())) != 0 ||
+      fsync(file.get()) != 0 ||
+      renameat(dir_fd, kLabelTemporary, dir_fd, kLabelName) != 0) {
     return Errno::Last();
   }
+  ReservePlace(dir_fd);
   return FromSyscall(fsync(dir_fd));
 }
 

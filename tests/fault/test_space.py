@@ -32,6 +32,33 @@ def fill(path, limit=200 * MIB):
     raise AssertionError("it was never full")
 
 
+def fill_up(directory):
+    """To the last block."""
+    for size in (1 << 20, 65536, 4096, 512):
+        try:
+            with open(directory / f"ballast{size}", "wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * size)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+
+
+def test_full_legs_can_be_mounted(scene):
+    """Where nothing is kept back for root: or nothing could be removed."""
+    it = scene("xfs", "xfs", size=320 * MIB)
+    (it.mirror.mnt / "f").write_bytes(os.urandom(8 * MIB))
+    it.mirror.umount()
+    for store in it.stores:
+        fill_up(store.parent)
+    it.mirror.mount()
+    (it.mirror.mnt / "f").unlink()
+    (it.mirror.mnt / "g").write_bytes(b"x" * MIB)
+    for store in it.stores:
+        for ballast in store.parent.glob("ballast*"):
+            ballast.unlink()
+    it.finish()
+
+
 def states(it):
     return [it.state(i) for i in range(len(it.names))]
 
