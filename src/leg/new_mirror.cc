@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/uuid.h"
 #include "leg/copy_object.h"
+#include "leg/object.h"
 #include "region/region_key.h"
 
 namespace mirrorfs {
@@ -105,6 +106,24 @@ std::string UniqueLegName(const std::string& path,
   return candidate;
 }
 
+// Times are made equal on all legs, to the nanosecond.
+absl::Status CheckTimes(const std::string& path, int root_fd) {
+  constexpr char kProbe[] = ".mirrorfs-probe";
+  constexpr timespec kTime = {1'000'000'001, 123'456'789};
+  const UniqueFd probe(
+      openat(root_fd, kProbe,
+             O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!probe.valid()) return Refuse(path, ErrnoText(Errno::Last()));
+  const timespec times[2] = {kTime, kTime};
+  struct stat st = {};
+  Errno error = FromSyscall(futimens(probe.get(), times));
+  if (error.ok()) error = FromSyscall(fstat(probe.get(), &st));
+  (void)unlinkat(root_fd, kProbe, 0);
+  if (!error.ok()) return Refuse(path, ErrnoText(error));
+  if (SameTime(st.st_mtim, kTime)) return absl::OkStatus();
+  return Refuse(path, "its file system does not keep times to the nanosecond");
+}
+
 absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
                                bool adopted, absl::string_view cure) {
   const absl::StatusOr<Label> label = ReadLabel(root_fd);
@@ -115,13 +134,13 @@ absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
   if (!absl::IsNotFound(label.status())) {
     return Refuse(path, label.status().message());
   }
-  if (adopted) return absl::OkStatus();
+  if (adopted) return CheckTimes(path, root_fd);
   const absl::StatusOr<bool> empty = IsEmpty(path);
   if (!empty.ok()) return empty.status();
   if (!*empty) {
     return Refuse(path, absl::StrCat("is not empty", cure));
   }
-  return absl::OkStatus();
+  return CheckTimes(path, root_fd);
 }
 
 bool HasLostAndFound(const std::vector<UniqueFd>& roots) {

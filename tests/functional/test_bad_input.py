@@ -64,6 +64,15 @@ def made(mirrors):
 
 # ---- legs
 
+def test_a_leg_with_coarse_times(mirrors, disks):
+    """Inodes of 128 bytes hold whole seconds."""
+    mirror = mirrors()
+    leg = disks("ext4", mkfs=("-I", "128")).where / "leg"
+    leg.mkdir()
+    create_refused(mirror, mirror.legs[0], leg, because="leg.*nanosecond")
+    assert os.listdir(leg) == []
+
+
 def test_legs_inside_each_other(mirrors):
     mirror = mirrors()
     inner = mirror.legs[0] / "inner"

@@ -23,7 +23,8 @@ SMALLEST = {"ext4": 64 << 20, "xfs": 320 << 20, "btrfs": 256 << 20,
 class Disk:
     """A file system of its own, mounted at `where`."""
 
-    def __init__(self, base, name, fs="ext4", size=256 << 20, options=()):
+    def __init__(self, base, name, fs="ext4", size=256 << 20, options=(),
+                 mkfs=()):
         self.fs = fs
         self.size = max(size, SMALLEST[fs])
         self.image = Path(base) / f"{name}.img"
@@ -33,7 +34,7 @@ class Disk:
         if fs != "tmpfs":
             with open(self.image, "wb") as file:
                 file.truncate(self.size)
-            run(*MKFS[fs], self.image)
+            run(*MKFS[fs], *mkfs, self.image)
         self.mount()
 
     def mount(self, *options):
