@@ -54,6 +54,8 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
       return;
     }
     Blame(mirror_->leg(slot), error);
+    // One of those that are kept open may have been removed behind our back.
+    mirror_->leg(slot).ForgetDirs();
     spdlog::warn("leg \"{}\": healing directory \"{}\": {}",
                  mirror_->leg(slot).name(), work.key.path, ErrnoText(error));
   });

@@ -10,7 +10,7 @@ import pytest
 from support.faulty_leg import (ATTRIBUTES, CONTENT, EVERYTHING, LOOKS, NAMES,
                                 READS, SYNCS)
 from support.mirror import wait_until
-from support.scene import fails_legs, not_yet
+from support.scene import fails_legs
 
 pytestmark = pytest.mark.timeout_s(150)
 
@@ -102,7 +102,6 @@ def test_short_transfers(scene, number):
     assert not it.mirror.suspicious_diagnostics()
 
 
-@not_yet("doubt in the end of a file that only the leg that is read has")
 @pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
 def test_a_leg_that_ends_too_early(scene, number):
     """Short reads that stay short: the rest is had from the other leg."""
@@ -119,7 +118,6 @@ def test_a_leg_that_ends_too_early(scene, number):
     it.finish()
 
 
-@not_yet("rewriting on other legs than the primary; nor is it marked")
 @pytest.mark.parametrize("number", [PRIMARY, SECONDARY])
 def test_a_bad_range_is_rewritten(scene, number):
     legs = ["plain", "plain"]

@@ -199,7 +199,9 @@ def test_the_files_of_a_leg_are_removed(scene):
 
 @fails_legs
 @needs_command("replace")
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [
+    pytest.param(0, marks=not_yet("answer of another leg for what somebody "
+                                  "removed from the primary")), 1])
 def test_a_whole_leg_is_removed(scene, number):
     """rm -rf of all, label included. It cannot come back; another directory
     takes its place."""

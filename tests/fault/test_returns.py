@@ -9,7 +9,7 @@ import pytest
 
 from support.faulty_leg import CONTENT, EVERYTHING
 from support.mirror import run, wait_until
-from support.scene import BLOCK, fails_legs, not_yet
+from support.scene import BLOCK, fails_legs
 from support.trees import change_everything, make_tree
 
 pytestmark = [pytest.mark.timeout_s(150), fails_legs]
@@ -55,7 +55,6 @@ def test_only_what_was_missed(scene):
     it.finish()
 
 
-@not_yet("renaming on the leg of what was renamed while it was away")
 def test_a_large_directory_is_renamed_not_copied(scene):
     it = scene("plain", "faulty")
     tree = it.mirror.mnt / "tree"
