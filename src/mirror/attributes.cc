@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "absl/strings/match.h"
 #include "leg/object.h"
 #include "mirror/mirror.h"
 
@@ -75,6 +76,7 @@ Errno Mirror::SetXattr(const ObjectRef& object, const std::string& name,
                        absl::string_view value, int flags) {
   bool decided = false;
   const ErrnoOr<std::string> before = GetXattr(object, name);
+  const ErrnoOr<struct stat> mode_before = Stat(object);
   return OnObjectOfAllLegs(
       object,
       [&](Leg&, const LegFd& fd) {
@@ -85,8 +87,14 @@ Errno Mirror::SetXattr(const ObjectRef& object, const std::string& name,
         return error;
       },
       [&](Leg&, const LegFd& fd) {
-        return before.ok() ? mirrorfs::SetXattr(fd, name, *before, 0)
-                           : mirrorfs::RemoveXattr(fd, name);
+        const Errno undone = before.ok()
+                                 ? mirrorfs::SetXattr(fd, name, *before, 0)
+                                 : mirrorfs::RemoveXattr(fd, name);
+        // An ACL changes the mode, too.
+        if (!undone.ok() || !absl::StartsWith(name, "system.")) return undone;
+        return mode_before.ok()
+                   ? mirrorfs::Chmod(fd, mode_before->st_mode & 07777)
+                   : mode_before.error();
       });
 }
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/kill_point.h"
@@ -19,24 +20,42 @@
 namespace mirrorfs {
 namespace {
 
+// A change of what lies at `begin` and after it, which can be taken back if it
+// did no more than make the file longer.
+class Growth {
+ public:
+  explicit Growth(uint64_t begin) : begin_(begin) {}
+
+  // Before the change on each leg, with the range held.
+  void Note(const LegFd& fd) {
+    if (size_before_) return;
+    const ErrnoOr<struct stat> st = StatObject(fd);
+    if (st.ok()) size_before_ = static_cast<uint64_t>(st->st_size);
+  }
+
+  Errno TakeBack(const LegFd& fd) const {
+    const bool only_longer = size_before_ && *size_before_ <= begin_;
+    return only_longer ? TruncateContent(fd, *size_before_) : Errno(EEXIST);
+  }
+
+ private:
+  const uint64_t begin_;
+  std::optional<uint64_t> size_before_;
+};
+
 // Ranges of two files, always taken in the same order: two copies in opposite
 // directions must not wait for each other.
 class TwoRanges {
  public:
-  TwoRanges(RangeLock& a, uint64_t a_begin, RangeLock& b, uint64_t b_begin,
-            uint64_t length) {
-    if (std::less<RangeLock*>()(&b, &a)) {
-      std::swap(a_begin, b_begin);
-      holds_[0] =
-          std::make_unique<RangeLock::Hold>(b, a_begin, a_begin + length);
-      holds_[1] =
-          std::make_unique<RangeLock::Hold>(a, b_begin, b_begin + length);
-    } else {
-      holds_[0] =
-          std::make_unique<RangeLock::Hold>(a, a_begin, a_begin + length);
-      holds_[1] =
-          std::make_unique<RangeLock::Hold>(b, b_begin, b_begin + length);
-    }
+  struct Range {
+    RangeLock* lock;
+    uint64_t begin;
+    uint64_t end;
+  };
+  TwoRanges(Range a, Range b) {
+    if (std::less<RangeLock*>()(b.lock, a.lock)) std::swap(a, b);
+    holds_[0] = std::make_unique<RangeLock::Hold>(*a.lock, a.begin, a.end);
+    holds_[1] = std::make_unique<RangeLock::Hold>(*b.lock, b.begin, b.end);
   }
 
  private:
@@ -242,15 +261,15 @@ Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
   if (!before.ok()) return before.error();
   const uint64_t old_size = static_cast<uint64_t>(before->st_size);
   const uint64_t from = std::min(size, old_size);
+  Growth growth(size);
   const auto set = [&](Leg&, const LegFd& fd) {
+    growth.Note(fd);
     return TruncateContent(fd, size, object.writer);
-  };
-  const OnObject cut_back = [&](Leg&, const LegFd& fd) {
-    return TruncateContent(fd, old_size);
   };
   const Errno error = OnContentOfAllLegs(
       SizeRequest(object, from / log_->GetRegionSize()), object, file, from,
-      UINT64_MAX, set, size > old_size ? cut_back : nullptr);
+      UINT64_MAX, set,
+      [&](Leg&, const LegFd& fd) { return growth.TakeBack(fd); });
   file.times_unsettled = true;
   if (object.open == nullptr) SettleTimes(object, file);
   return error;
@@ -258,12 +277,15 @@ Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
 
 Errno Mirror::Fallocate(const ObjectRef& object, OpenFile& file, int mode,
                         uint64_t offset, uint64_t length) {
+  Growth growth(mode == 0 ? offset : 0);
   const auto allocate = [&](Leg&, const LegFd& fd) {
+    growth.Note(fd);
     return AllocateContent(fd, mode, offset, length, object.writer);
   };
   const Errno error = OnContentOfAllLegs(
       DataRequest(object, RegionsOf(offset, length, log_->GetRegionSize())),
-      object, file, offset, offset + length, allocate);
+      object, file, offset, UINT64_MAX, allocate,
+      [&](Leg&, const LegFd& fd) { return growth.TakeBack(fd); });
   file.times_unsettled = true;
   return error;
 }
@@ -285,14 +307,16 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
   legs_->up().ForEach([&](LegSlot slot) { everywhere &= is_source(slot); });
   if (!everywhere) return Errno(EOPNOTSUPP);
   size_t copied = length;
+  Growth growth(to_offset);
   const Errno error = OnAllLegs(
       DataRequest(to_object, RegionsOf(to_offset, length, region_bytes)),
       Atomic::kNo,
       [&, first = true,
        holds = std::shared_ptr<TwoRanges>()](Leg& leg) mutable {
         if (!holds) {
-          holds = std::make_shared<TwoRanges>(from.ranges, from_offset,
-                                              to.ranges, to_offset, length);
+          holds = std::make_shared<TwoRanges>(
+              TwoRanges::Range{&from.ranges, from_offset, from_offset + length},
+              TwoRanges::Range{&to.ranges, to_offset, UINT64_MAX});
         }
         // It may have come back since, without the source.
         if (!is_source(leg.slot())) return Errno(EAGAIN);
@@ -300,6 +324,7 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
         if (!source.ok()) return source.error();
         const ErrnoOr<LegFd> target = WriteFdOn(leg, to_object, to);
         if (!target.ok()) return target.error();
+        growth.Note(*target);
         const ErrnoOr<size_t> now = CopyWithin(
             *source, from_offset, *target, to_offset, copied, to_object.writer);
         if (!now.ok()) return now.error();
@@ -308,7 +333,10 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
         copied = *now;
         return kOk;
       },
-      nullptr);
+      [&](Leg& leg) {
+        const ErrnoOr<LegFd> target = WriteFdOn(leg, to_object, to);
+        return target.ok() ? growth.TakeBack(*target) : target.error();
+      });
   to.times_unsettled = true;
   if (!error.ok()) return error;
   return copied;

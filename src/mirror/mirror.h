@@ -281,6 +281,8 @@ class Mirror {
               Misses* misses);
   std::vector<RegionStates::IdleRegion> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
+  RegionGate::Request NameRequest(absl::string_view path,
+                                  int64_t since_ns) const;
   Errno UnlinkBy(absl::string_view path, RegionGate::Request request);
   LegSet WithoutMove(absl::string_view from, absl::string_view to, LegSet down);
   bool MarkMoved(const ObjectRef& object, absl::string_view to,

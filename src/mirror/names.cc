@@ -19,12 +19,19 @@ ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error) {
   return truth;
 }
 
+// What changes the name `path`: an entry of its directory.
+RegionGate::Request Mirror::NameRequest(absl::string_view path,
+                                        int64_t since_ns) const {
+  RegionGate::Request request;
+  request.marks.push_back(EntriesMark(ParentPath(path), since_ns));
+  request.names.push_back(RegionKey::Attributes(std::string(path)));
+  return request;
+}
+
 ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
                                     mode_t mode, const Caller& caller,
                                     OpenFile& file) {
-  RegionGate::Request request;
-  request.marks.push_back(
-      EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
@@ -63,9 +70,7 @@ ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
 
 ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
                                    const Caller& caller) {
-  RegionGate::Request request;
-  request.marks.push_back(
-      EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
   // Something will be made in it: one write marks many new directories.
   request.ahead.push_back(EntriesMark(path, CoverSince(caller.asked_ns)));
   const Errno error = OnAllLegs(
@@ -77,9 +82,7 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
 
 ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
                                    dev_t rdev, const Caller& caller) {
-  RegionGate::Request request;
-  request.marks.push_back(
-      EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Mknod(path, mode, rdev, caller); },
@@ -90,9 +93,7 @@ ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
 ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
                                      absl::string_view path,
                                      const Caller& caller) {
-  RegionGate::Request request;
-  request.marks.push_back(
-      EntriesMark(ParentPath(path), CoverSince(caller.asked_ns)));
+  RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Symlink(target, path, caller); },
@@ -103,9 +104,8 @@ ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
 ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
                                   absl::string_view path) {
   // A file made under another directory's mark has to be covered here, too.
-  RegionGate::Request request;
-  request.marks.push_back(
-      EntriesMark(ParentPath(path), CoverSince(object.created_ns)));
+  RegionGate::Request request =
+      NameRequest(path, CoverSince(object.created_ns));
   // A leg on which the name to start from may be another file's, or is just
   // being made right, must not be given a second name for that.
   if (object.named) {
@@ -131,13 +131,13 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
 
 Errno Mirror::UnlinkLast(absl::string_view path,
                          std::shared_ptr<OpenFile> open) {
-  RegionGate::Request request;
+  RegionGate::Request request = NameRequest(path, CoverSince());
   request.loses_name = std::move(open);
   return UnlinkBy(path, std::move(request));
 }
 
 Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
-  RegionGate::Request request;
+  RegionGate::Request request = NameRequest(path, CoverSince());
   std::string heir = std::move(other_name);
   if (heir.empty() && log_->HasRecords(path)) heir = FindOtherName(path);
   if (!heir.empty()) {
@@ -148,7 +148,6 @@ Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
 }
 
 Errno Mirror::UnlinkBy(absl::string_view path, RegionGate::Request request) {
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
   return OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Unlink(path); }, nullptr);
@@ -167,8 +166,7 @@ std::string Mirror::FindOtherName(absl::string_view path) {
 }
 
 Errno Mirror::Rmdir(absl::string_view path) {
-  RegionGate::Request request;
-  request.marks.push_back(EntriesMark(ParentPath(path), CoverSince()));
+  RegionGate::Request request = NameRequest(path, CoverSince());
   return OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Rmdir(path); }, nullptr);
@@ -215,10 +213,10 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
       log_->HasRecords(to)) {
     heir = FindOtherName(to);
   }
-  RegionGate::Request request;
+  RegionGate::Request request = NameRequest(from, since);
+  request.names.push_back(RegionKey::Attributes(std::string(to)));
   request.loses_name = std::move(victim.open);
   request.moves_tree = object.is_dir || !heir.empty();
-  request.marks.push_back(EntriesMark(ParentPath(from), since));
   if (ParentPath(from) != ParentPath(to)) {
     request.marks.push_back(EntriesMark(ParentPath(to), since));
   }

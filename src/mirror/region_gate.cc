@@ -51,6 +51,9 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   for (const RegionMark& mark : request.covered) {
     encoded.push_back(EncodeRegionKey(mark.key));
   }
+  for (const RegionKey& key : request.names) {
+    encoded.push_back(EncodeRegionKey(key));
+  }
   {
     std::unique_lock lock(mutex_);
     ++waiters_;

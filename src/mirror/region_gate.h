@@ -86,6 +86,8 @@ class RegionGate {
     std::vector<RegionMark> marks;
     // Legs that are down, as of before the marks were thought of.
     LegSet down;
+    // Objects that get or lose these names: their recovery is waited for.
+    std::vector<RegionKey> names;
     // Changed too, but covered by one of the marks: not marked themselves
     // (unless a leg lacks them), yet a recovery of them is waited for.
     std::vector<RegionMark> covered;

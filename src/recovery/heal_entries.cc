@@ -46,9 +46,12 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
   const std::vector<RegionKey> held = {work.key};
   mirror_->gate().StartRecovery(held);
   KillPoint("recovery-names");
+  const uint64_t epoch = mirror_->legs().primary_epoch();
   LegSet healed;
   targets.ForEach([&](LegSlot slot) {
-    const Errno error = HealNames(work, mirror_->leg(slot));
+    Errno error = HealNames(work, mirror_->leg(slot));
+    // Inodes of two primaries were compared.
+    if (mirror_->legs().primary_epoch() != epoch) error = Errno(EAGAIN);
     if (error.ok()) {
       healed |= LegSet::Of(slot);
       return;

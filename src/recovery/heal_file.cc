@@ -20,6 +20,10 @@ namespace {
 constexpr int kSourceFlags = O_RDONLY | O_NOATIME | O_NONBLOCK;
 constexpr int kTargetFlags = O_RDWR | O_NONBLOCK;
 
+// What is compared while changes are held off, at least one region. Each time
+// waits for the changes under way in the file's directory.
+constexpr uint64_t kPieceBytes = 1 << 20;
+
 constexpr absl::Duration kWaitPiece = absl::Milliseconds(100);
 
 bool IsRegular(const LegFd& fd) {
@@ -97,12 +101,16 @@ void Healer::NameIsMissing(const std::string& path, LegSlot slot) {
   mirror_->log().MarkRegion(ParentEntries(path), record);
 }
 
+// Legs on which that name may lead to another file by now.
+LegSet Healer::LegsWithoutName(const std::string& path) {
+  return mirror_->log().Lacking(ParentEntries(path));
+}
+
 // Attributes on all targets; `last`: the region is in sync with that.
 Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
                                            bool last) {
   std::shared_lock names(mirror_->names_lock());
-  const std::vector<RegionKey> held = {ParentEntries(key.path), key,
-                                       SizeGuardOf(key.path)};
+  const std::vector<RegionKey> held = {key, SizeGuardOf(key.path)};
   mirror_->gate().StartRecovery(held);
   Outcome outcome = Outcome::kHealed;
   const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(key.path, O_PATH);
@@ -110,8 +118,9 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
     outcome = IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
     Blame(mirror_->primary(), from.error());
   } else {
+    const LegSet lost = LegsWithoutName(key.path);
     targets.ForEach([&](LegSlot slot) {
-      if (!EqualizeOn(mirror_->leg(slot), key.path, *from)) {
+      if (lost.has(slot) || !EqualizeOn(mirror_->leg(slot), key.path, *from)) {
         outcome = Outcome::kLater;
       }
     });
@@ -186,10 +195,13 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, uint64_t tail_from,
       index = next;
       continue;
     }
+    const uint64_t regions = (size + region_bytes - 1) / region_bytes;
+    const uint64_t piece = std::max(kPieceBytes / region_bytes, uint64_t{1});
+    const RegionRange range = {index, std::min(index + piece, regions)};
     const Outcome outcome =
-        HealRegion(key.path, index, targets, [&] { done_before(index + 1); });
+        HealRegions(key.path, range, targets, [&] { done_before(range.end); });
     if (outcome != Outcome::kHealed) return outcome;
-    ++index;
+    index = range.end;
   }
 }
 
@@ -230,7 +242,8 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
     mirror_->log().SetRegionSync(key, targets, true);
     return true;
   }
-  const Outcome outcome = HealRegion(key.path, key.index, targets, [&] {
+  const RegionRange range = {key.index, key.index + 1};
+  const Outcome outcome = HealRegions(key.path, range, targets, [&] {
     // Writing changed its times, and it may have dropped a capability.
     mirror_->log().MarkRegion(RegionKey::Attributes(key.path), attributes);
     mirror_->log().SetRegionSync(key, targets, true);
@@ -241,22 +254,26 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
   return outcome != Outcome::kLater;
 }
 
-Healer::Outcome Healer::HealRegion(const std::string& path, uint64_t index,
-                                   LegSet targets,
-                                   const std::function<void()>& healed) {
+Healer::Outcome Healer::HealRegions(const std::string& path, RegionRange range,
+                                    LegSet targets,
+                                    const std::function<void()>& healed) {
   if (!WaitForTurn()) return Outcome::kLater;
   std::shared_lock names(mirror_->names_lock());
-  const std::vector<RegionKey> held = {ParentEntries(path), SizeGuardOf(path),
-                                       RegionKey::Data(path, index)};
+  // Its attributes, so that it keeps its name.
+  std::vector<RegionKey> held = {RegionKey::Attributes(path),
+                                 SizeGuardOf(path)};
+  for (uint64_t index = range.first; index < range.end; ++index) {
+    held.push_back(RegionKey::Data(path, index));
+  }
   mirror_->gate().StartRecovery(held);
-  const Outcome outcome = CopyRegion(path, index, targets);
+  const Outcome outcome = CopyRegions(path, range, targets);
   if (outcome == Outcome::kHealed) healed();
   mirror_->gate().FinishRecovery(held);
   return outcome;
 }
 
-Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
-                                   LegSet targets) {
+Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
+                                    LegSet targets) {
   const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(path, kSourceFlags);
   if (!from.ok()) {
     return IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
@@ -264,13 +281,18 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
   const ErrnoOr<struct stat> truth = StatObject(*from);
   if (!truth.ok() || !S_ISREG(truth->st_mode)) return Outcome::kGone;
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
-  const uint64_t begin = index * region_bytes;
-  const uint64_t end =
-      std::min(begin + region_bytes, static_cast<uint64_t>(truth->st_size));
+  const uint64_t begin = range.first * region_bytes;
+  const uint64_t limit = range.end * region_bytes;
+  const uint64_t end = std::min(limit, static_cast<uint64_t>(truth->st_size));
   pacer_->Spent(end - std::min(begin, end));
   Outcome outcome = Outcome::kHealed;
+  const LegSet lost = LegsWithoutName(path);
   targets.ForEach([&](LegSlot slot) {
     Leg& leg = mirror_->leg(slot);
+    if (lost.has(slot)) {
+      outcome = Outcome::kLater;
+      return;
+    }
     const ErrnoOr<LegFd> to = leg.OpenObject(path, kTargetFlags);
     if (!to.ok() || !IsRegular(*to)) {
       if (to.ok() || IsGone(to.error())) NameIsMissing(path, slot);
@@ -280,8 +302,7 @@ Healer::Outcome Healer::CopyRegion(const std::string& path, uint64_t index,
     }
     KillPoint("recovery-copy");
     CopyCount count;
-    const Errno error =
-        CopyContent(*from, *to, begin, begin + region_bytes, buffers_, &count);
+    const Errno error = CopyContent(*from, *to, begin, limit, buffers_, &count);
     if (error.ok()) {
       progress_->Compared(slot, end - std::min(begin, end), count.copied_bytes);
       return;

@@ -90,13 +90,15 @@ class Healer {
   bool HealAttributes(const DirtyLog::Work& work, LegSet targets);
   bool HealData(const DirtyLog::Work& work, LegSet targets);
   Outcome EqualizeAttributes(const RegionKey& key, LegSet targets, bool last);
+  LegSet LegsWithoutName(const std::string& path);
   bool EqualizeOn(Leg& leg, const std::string& path, const LegFd& from);
   Outcome HealTail(const RegionKey& key, uint64_t tail_from, LegSet targets);
   uint64_t SkipHoles(const std::string& path, uint64_t index, LegSet targets);
   // `healed` is called while changes of the region are still held off.
-  Outcome HealRegion(const std::string& path, uint64_t index, LegSet targets,
-                     const std::function<void()>& healed);
-  Outcome CopyRegion(const std::string& path, uint64_t index, LegSet targets);
+  Outcome HealRegions(const std::string& path, RegionRange range,
+                      LegSet targets, const std::function<void()>& healed);
+  Outcome CopyRegions(const std::string& path, RegionRange range,
+                      LegSet targets);
   // The leg gave this error; it may be one that takes it out.
   void Blame(const Leg& leg, Errno error);
   // The name is not on the leg although the log thought so.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include "leg/walk.h"
 
@@ -21,6 +22,7 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(ino_t ino,
                                                            nlink_t names) {
   if (names < 2) return std::vector<std::string>();
   std::lock_guard lock(mutex_);
+  ForgetOtherPrimary();
   AddNewNames();
   std::vector<std::string> valid = Verified(ino);
   for (int walks = 0; valid.size() < names && !IsExact() && walks < kWalksMax;
@@ -34,6 +36,16 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(ino_t ino,
   }
   incomplete_.erase(ino);
   return valid;
+}
+
+// Numbers are those of one leg.
+void LinkIndex::ForgetOtherPrimary() {
+  const uint64_t epoch = mirror_->legs().primary_epoch();
+  if (std::exchange(primary_epoch_, epoch) == epoch) return;
+  names_.clear();
+  incomplete_.clear();
+  std::lock_guard lock(new_names_mutex_);
+  exact_ = false;
 }
 
 // Whether the last walk saw all names as they still are, but for what went.

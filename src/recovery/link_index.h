@@ -34,12 +34,14 @@ class LinkIndex : public NameWatch {
   void Walk();
   void Add(const std::string& path, const struct stat& st);
   void AddNewNames();
+  void ForgetOtherPrimary();
   bool IsExact();
   std::vector<std::string> Verified(ino_t ino);
 
   Mirror* const mirror_;
   HandoverMutex mutex_;  // held during a walk
   absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
+  uint64_t primary_epoch_ = 0;
   absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
 
   std::mutex new_names_mutex_;  // a leaf: names are told by requests

@@ -14,7 +14,9 @@
 namespace mirrorfs {
 namespace {
 
-constexpr size_t kBatchMax = 1024;
+// Few, so that names that a leg came to lack meanwhile soon have their turn:
+// until then it misses all that is done beneath them.
+constexpr size_t kBatchMax = 32;
 // One: two that heal different names of one file at the same time would each
 // make a file of their own of it.
 constexpr size_t kWorkers = 1;
