@@ -53,23 +53,32 @@ ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
   return names;
 }
 
-void WalkLeg(const Leg& leg,
-             const std::function<void(const std::string& path,
-                                      const struct stat& st)>& visit) {
+Errno WalkLeg(const Leg& leg,
+              const std::function<void(const std::string& path,
+                                       const struct stat& st)>& visit) {
+  Errno failure;
+  const auto note = [&](Errno error) {
+    const bool gone = error == Errno(ENOENT) || error == Errno(ENOTDIR);
+    // EXDEV: another file system, mounted there.
+    if (!gone && error != Errno(EXDEV)) failure = error;
+  };
   std::vector<std::string> dirs = {""};
   while (!dirs.empty()) {
     const std::string dir = std::move(dirs.back());
     dirs.pop_back();
     const ErrnoOr<std::vector<std::string>> names = ListNames(leg, dir);
+    if (!names.ok()) note(names.error());
     if (!names.ok()) continue;
     for (const std::string& name : *names) {
       std::string path = JoinPath(dir, name);
       const ErrnoOr<struct stat> st = leg.Stat(path);
+      if (!st.ok()) note(st.error());
       if (!st.ok()) continue;
       visit(path, *st);
       if (S_ISDIR(st->st_mode)) dirs.push_back(std::move(path));
     }
   }
+  return failure;
 }
 
 }  // namespace mirrorfs

@@ -13,10 +13,10 @@ namespace mirrorfs {
 
 // Calls visit(path, stat) for everything beneath the leg's root but its
 // private directory, parents before children. What vanishes meanwhile is left
-// out.
-void WalkLeg(const Leg& leg,
-             const std::function<void(const std::string& path,
-                                      const struct stat& st)>& visit);
+// out; so is what cannot be looked at, and the last error of that is returned.
+Errno WalkLeg(const Leg& leg,
+              const std::function<void(const std::string& path,
+                                       const struct stat& st)>& visit);
 
 struct DirEntry {
   std::string name;

@@ -159,9 +159,13 @@ std::string Mirror::FindOtherName(absl::string_view path) {
   const ErrnoOr<struct stat> file = StatPath(path);
   std::string found;
   if (!file.ok()) return found;
-  WalkLeg(primary(), [&](const std::string& name, const struct stat& st) {
+  const auto look = [&](const std::string& name, const struct stat& st) {
     if (st.st_ino == file->st_ino && name != path) found = name;
-  });
+  };
+  constexpr int kTries = 3;
+  for (int tries = 0; tries < kTries && found.empty(); ++tries) {
+    if (WalkLeg(primary(), look).ok()) break;
+  }
   return found;
 }
 

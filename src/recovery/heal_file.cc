@@ -72,16 +72,30 @@ bool Healer::Heal(const DirtyLog::Work& work) {
     return true;
   }
   pacer_->Spent(Pacer::kObjectBytes);
+  together_ = true;
+  bool healed = HealOn(now, targets);
+  if (!healed && targets.size() > 1) {
+    // One that cannot have it must not keep it from the others.
+    together_ = false;
+    healed = true;
+    targets.ForEach(
+        [&](LegSlot slot) { healed &= HealOn(now, LegSet::Of(slot)); });
+  }
+  return healed;
+}
+
+bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
+  if (*stopping_) return false;
   bool healed = false;
   switch (work.key.kind) {
     case RegionKind::kEntries:
-      healed = HealEntries(now, targets);
+      healed = HealEntries(work, targets);
       break;
     case RegionKind::kAttributes:
-      healed = HealAttributes(now, targets);
+      healed = HealAttributes(work, targets);
       break;
     case RegionKind::kData:
-      healed = HealData(now, targets);
+      healed = HealData(work, targets);
       break;
   }
   if (healed) {
@@ -184,7 +198,7 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, uint64_t tail_from,
       return std::min(next * region_bytes, size);
     };
     const auto done_before = [&](uint64_t next) {
-      mirror_->log().AdvanceTail(key, next);
+      if (together_) mirror_->log().AdvanceTail(key, next);
       progress_->SetPart(targets,
                          bytes_before(next) - tail_from * region_bytes);
     };

@@ -54,6 +54,7 @@ class Healer {
   // Waits as long as the pace asks for, with no region held. False when there
   // is no more work to be done.
   bool WaitForTurn();
+  bool HealOn(const DirtyLog::Work& work, LegSet targets);
 
   // --- heal_entries.cc ---
   bool HealEntries(const DirtyLog::Work& work, LegSet targets);
@@ -111,6 +112,8 @@ class Healer {
   const std::atomic<bool>* const stopping_;
   CallBuffer buffers_[2] = {CallBuffer(kCopyBufferBytes),
                             CallBuffer(kCopyBufferBytes)};
+  // All that lack the region are healed at once.
+  bool together_ = true;
   // Paths of the directory in work that are right on the leg in work.
   absl::flat_hash_set<std::string> names_healed_;
 };

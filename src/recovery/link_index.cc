@@ -70,9 +70,13 @@ void LinkIndex::Walk() {
     exact_ = moving_ == 0;
   }
   names_.clear();
-  WalkLeg(mirror_->primary(), [this](const std::string& path,
+  const Errno error = WalkLeg(mirror_->primary(),
+                              [this](const std::string& path,
                                      const struct stat& st) { Add(path, st); });
   AddNewNames();
+  if (error.ok()) return;
+  std::lock_guard lock(new_names_mutex_);
+  exact_ = false;
 }
 
 void LinkIndex::Add(const std::string& path, const struct stat& st) {

@@ -84,11 +84,11 @@ void Recovery::Run() {
     }
     const bool all = ReleaseFailed() == 0;
     if (stopping_) return;
+    AnnounceEnd();
+    AdmitLegs(all);
     if (all) {
       retry_ms = kRetryMsMin;
       links_.Forget();
-      AnnounceEnd();
-      AdmitLegs();
       continue;
     }
     // Where some could be healed, what could not may be possible now.
@@ -186,13 +186,14 @@ void Recovery::AnnounceEnd() {
   });
 }
 
-void Recovery::AdmitLegs() {
+void Recovery::AdmitLegs(bool all_healed) {
   LegSet admitted;
   (mirror_->secondaries() - mirror_->membership().in_sync())
       .ForEach([&](LegSlot slot) {
         const LegSet leg = LegSet::Of(slot);
         if (mirror_->log().GetSyncCount(leg).regions == 0) admitted |= leg;
       });
+  if (!all_healed && admitted.empty()) return;
   const bool healed = progress_.unannounced.exchange(false);
   if (!healed && admitted.empty()) return;
   mirror_->ClearIdle(/*all=*/true, settle_);

@@ -61,7 +61,7 @@ class Recovery {
   // Of legs that lack nothing any more.
   void AnnounceEnd();
   // Legs that lack nothing any more join the set of up-to-date ones.
-  void AdmitLegs();
+  void AdmitLegs(bool all_healed);
   void NoteFailed(const RegionKey& key);
   size_t ReleaseFailed();
   void Pause(int ms);
