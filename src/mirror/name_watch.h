@@ -14,6 +14,10 @@ class NameWatch {
   virtual void Moving() = 0;
   // `path`: the name; empty if nothing came of it.
   virtual void Moved(absl::string_view path) = 0;
+  // A directory has moved, or changed places with what was at `to`. No name
+  // moves meanwhile.
+  virtual void DirMoved(absl::string_view from, absl::string_view to,
+                        bool exchanged) = 0;
 };
 
 }  // namespace mirrorfs

@@ -106,13 +106,12 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
   // A file made under another directory's mark has to be covered here, too.
   RegionGate::Request request =
       NameRequest(path, CoverSince(object.created_ns));
-  // A leg on which the name to start from may be another file's, or is just
-  // being made right, must not be given a second name for that.
+  // A leg on which the name to start from may be another file's must not be
+  // given a second name for that.
   if (object.named) {
     request.covered.push_back(
         {RegionKey::Entries(std::string(ParentPath(object.path)))});
-    request.covered.push_back(AttributesMark(object));
-    CoverOtherNames(object, request);
+    request.names.push_back(RegionKey::Attributes(object.path));
   }
   if (name_watch_ != nullptr) name_watch_->Moving();
   const Errno error = OnAllLegs(
@@ -179,8 +178,9 @@ Errno Mirror::Rmdir(absl::string_view path) {
 // Legs that do not take a move.
 LegSet Mirror::WithoutMove(absl::string_view from, absl::string_view to,
                            LegSet down) {
-  return down | log_->Lacking(RegionKey::Attributes(std::string(from))) |
-         log_->Lacking(RegionKey::Attributes(std::string(to)));
+  return down |
+         log_->Lacking(RegionKey::Entries(std::string(ParentPath(from)))) |
+         log_->Lacking(RegionKey::Entries(std::string(ParentPath(to))));
 }
 
 Origins Mirror::OriginsOf(absl::string_view path, LegSet legs) {
@@ -229,8 +229,8 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     // one it is has to be remembered for both places, now and for whatever is
     // made at the old one.
     for (const absl::string_view place : {from, to}) {
-      request.marks.push_back(EntriesMark(place, kNever));
-      request.marks.back().record.deep = true;
+      request.moved.push_back(EntriesMark(place, kNever));
+      request.moved.back().record.deep = true;
     }
   }
   const bool exchanges = flags & RENAME_EXCHANGE;
@@ -280,6 +280,9 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   if (!error.ok()) return error;
   // What stays there is for a crash that undoes the move; after an exchange it
   // is for what is there now, too.
+  if (object.is_dir && name_watch_ != nullptr) {
+    name_watch_->DirMoved(from, to, exchanges);
+  }
   if (object.is_dir) log_->ForgetCovered(from);
   if (object.is_dir && exchanges) log_->ForgetCovered(to);
   if (object.is_dir) {

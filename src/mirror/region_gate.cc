@@ -51,6 +51,9 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   for (const RegionMark& mark : request.covered) {
     encoded.push_back(EncodeRegionKey(mark.key));
   }
+  for (const RegionMark& mark : request.moved) {
+    encoded.push_back(EncodeRegionKey(mark.key));
+  }
   for (const RegionKey& key : request.names) {
     encoded.push_back(EncodeRegionKey(key));
   }
@@ -78,6 +81,8 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
     lacking |= log_->Lacking(mark.key);
   }
   if (request.linked) lacking |= log_->LackingAnything();
+  std::move(request.moved.begin(), request.moved.end(),
+            std::back_inserter(change.marks_));
   // For legs that are down the marks that cover say enough.
   if (!(lacking - request.down).empty()) {
     std::move(request.covered.begin(), request.covered.end(),

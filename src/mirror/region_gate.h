@@ -86,6 +86,9 @@ class RegionGate {
     std::vector<RegionMark> marks;
     // Legs that are down, as of before the marks were thought of.
     LegSet down;
+    // Directories that move, at both places. A leg that lacks what lies in one
+    // takes the move all the same, if it does not lack the names.
+    std::vector<RegionMark> moved;
     // Objects that get or lose these names: their recovery is waited for.
     std::vector<RegionKey> names;
     // Changed too, but covered by one of the marks: not marked themselves

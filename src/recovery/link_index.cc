@@ -5,7 +5,9 @@
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "leg/walk.h"
+#include "region/region_key.h"
 
 namespace mirrorfs {
 namespace {
@@ -109,6 +111,28 @@ void LinkIndex::Moved(absl::string_view path) {
   std::lock_guard lock(new_names_mutex_);
   --moving_;
   if (in_use_ && !path.empty()) new_names_.emplace_back(path);
+}
+
+void LinkIndex::DirMoved(absl::string_view from, absl::string_view to,
+                         bool exchanged) {
+  const auto is_in = [](absl::string_view path, absl::string_view dir) {
+    return path == dir || (absl::StartsWith(path, dir) &&
+                           path.size() > dir.size() && path[dir.size()] == '/');
+  };
+  const auto move = [&](std::string& path) {
+    if (is_in(path, from)) {
+      path = RebasePath(path, from, to);
+    } else if (exchanged && is_in(path, to)) {
+      path = RebasePath(path, to, from);
+    }
+  };
+  std::lock_guard lock(mutex_);
+  for (auto& [ino, paths] : names_) {
+    std::for_each(paths.begin(), paths.end(), move);
+    std::sort(paths.begin(), paths.end());
+  }
+  std::lock_guard new_names_lock(new_names_mutex_);
+  std::for_each(new_names_.begin(), new_names_.end(), move);
 }
 
 void LinkIndex::Forget() {

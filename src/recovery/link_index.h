@@ -27,6 +27,8 @@ class LinkIndex : public NameWatch {
 
   void Moving() override;
   void Moved(absl::string_view path) override;
+  void DirMoved(absl::string_view from, absl::string_view to,
+                bool exchanged) override;
   // Nothing is being repaired: there is no need to keep track.
   void Forget();
 
