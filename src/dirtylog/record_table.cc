@@ -196,12 +196,16 @@ RecordTable::Verdict RecordTable::Consider(absl::string_view encoded,
   }
   const LegSet wanted = entry.record.missing & reachable;
   if (!(NamesLacking(path) & wanted).empty()) return {};
-  // What is still to be healed beneath a directory would change its times.
-  if (RankOf(entry.kind, entry.record) == WorkRank::kDirectoryAttributes &&
-      work_.AnyIn(SubtreeRange(path), wanted)) {
-    return {};
+  if (RankOf(entry.kind, entry.record) != WorkRank::kDirectoryAttributes) {
+    return {.offer = true};
   }
-  return {.offer = true};
+  // What is still to be healed beneath a directory would change its times. One
+  // leg that is long in coming does not hold up the others.
+  bool any_ready = false;
+  wanted.ForEach([&](LegSlot slot) {
+    any_ready |= !work_.AnyIn(SubtreeRange(path), LegSet::Of(slot));
+  });
+  return {.offer = any_ready};
 }
 
 std::optional<EncodedRange> RecordTable::BlockedSubtree(absl::string_view path,

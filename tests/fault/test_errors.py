@@ -22,7 +22,6 @@ def reading(number):
     return [f"read-policy=prefer={NAMES_OF_LEGS[number]}"]
 
 
-
 REQUESTS = {"writes": CONTENT, "names": NAMES, "attributes": ATTRIBUTES,
             "syncs": SYNCS, "reads": READS, "looks": LOOKS,
             "everything": EVERYTHING}
@@ -135,24 +134,6 @@ def test_a_bad_range_is_rewritten(scene, number):
                what="the bad range to be rewritten")
     leg.clear()
     it.finish()
-
-
-def test_no_more_data_is_an_answer(scene):
-    """ENXIO of lseek; what a leg's page cache holds makes the other disagree."""
-    it = scene("plain", "plain")
-    path = it.mirror.mnt / "f"
-    with open(path, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, 1 << 20)
-        os.fsync(file.fileno())
-    (it.stores[1] / "f").read_bytes()
-    with open(path, "rb") as file:
-        with pytest.raises(OSError) as error:
-            os.lseek(file.fileno(), 0, os.SEEK_DATA)
-        assert error.value.errno == errno.ENXIO
-        with pytest.raises(OSError) as error:
-            os.lseek(file.fileno(), 2 << 20, os.SEEK_DATA)
-        assert error.value.errno == errno.ENXIO
-    assert it.state(0) == it.state(1) == "in-sync"
 
 
 def test_errors_of_the_last_leg_are_the_callers(scene):

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from support.faulty_leg import CONTENT, EVERYTHING
-from support.mirror import run, wait_until
-from support.scene import BLOCK, fails_legs
+from support.mirror import run
+from support.scene import BLOCK, fails_legs, keeps_up
 from support.trees import change_everything, make_tree
 
 pytestmark = [pytest.mark.timeout_s(150), fails_legs]
@@ -104,32 +104,6 @@ def test_a_replaced_file_does_not_overwrite_its_links(scene):
         assert (store / "f").read_bytes() == b"new " * 5000
 
 
-@pytest.mark.parametrize("aside", ["new", "moved"])
-def test_a_link_to_a_file_below_a_changed_directory(scene, aside):
-    """The directory of the file's old name is right on the leg; one above it
-    is not yet when the new name is made right, because it comes later."""
-    it = scene("plain", "faulty")
-    mnt = it.mirror.mnt
-    for n in range(4):
-        (mnt / f"x{n}" / "y").mkdir(parents=True)
-        (mnt / f"x{n}" / "y" / "f").write_bytes(b"old " * 50000)
-    (mnt / "a").mkdir()
-    wait_until(lambda: not it.mirror.dirty()["regions"], 30)
-    away(it, 1)
-    for n in range(4):
-        os.link(mnt / f"x{n}/y/f", mnt / f"a/f{n}")
-        (mnt / f"x{n}/{aside}").write_text("x")
-        if aside == "moved":
-            os.rename(mnt / f"x{n}/moved", mnt / f"x{n}/elsewhere")
-            os.rename(mnt / f"x{n}/y", mnt / f"x{n}/z")
-            os.rename(mnt / f"x{n}/z", mnt / f"x{n}/y")
-    it.things[1].restart()
-    it.finish()
-    for n in range(4):
-        assert os.path.samefile(it.stores[1] / f"x{n}/y/f",
-                                it.stores[1] / f"a/f{n}")
-
-
 @pytest.mark.parametrize("number", [0, 1])
 def test_open_files(scene, number):
     """Files that are open all the time, one of them unlinked."""
@@ -160,224 +134,6 @@ def test_open_files(scene, number):
         os.close(fd)
     it.finish()
     assert (it.stores[number] / "named").read_bytes() == want
-
-
-def test_a_file_that_was_open_before_its_leg_replaced_it(scene):
-    """Recovery makes the file anew on the leg, which then answers reads."""
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    (mnt / "z").mkdir()
-    (mnt / "f").write_bytes(b"old " * 25000)
-    os.link(mnt / "f", mnt / "z/kept")
-    wait_until(lambda: not it.mirror.dirty()["regions"], 30)
-    reader = os.open(mnt / "f", os.O_RDONLY | os.O_DIRECT)
-    inode = os.stat(it.stores[0] / "f").st_ino
-    it.mirror.cli("offline", mnt, it.names[0])
-    (mnt / "other").write_text("x")
-    os.unlink(mnt / "z/kept")
-    (mnt / "f").write_bytes(b"new " * 50000)
-    it.mirror.cli("online", mnt, it.names[0])
-    it.wait_back(0)
-    assert os.stat(it.stores[0] / "f").st_ino != inode, "not this case"
-    it.mirror.cli("promote", mnt, it.names[0])
-    got = os.read(reader, 400000)
-    size = os.fstat(reader).st_size
-    os.fsync(reader)
-    os.close(reader)
-    assert (size, got) == (200000, b"new " * 50000)
-    it.finish()
-
-
-def quiet(it):
-    wait_until(lambda: not it.mirror.dirty()["regions"], 40)
-
-
-def test_an_open_file_whose_name_went_to_another(scene):
-    """On the leg that was away the descriptor is of what is now the other."""
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    (mnt / "f").write_text("old")
-    with open(mnt / "f", "r+") as old, open(mnt / "f") as reader:
-        it.mirror.cli("offline", mnt, it.names[1])
-        os.unlink(mnt / "f")
-        (mnt / "f").write_text("the new file")
-        it.mirror.cli("online", mnt, it.names[1])
-        it.wait_back(1)
-        quiet(it)
-        old.write("written to the file that has no name")
-        old.flush()
-        os.fsync(old.fileno())
-        os.fchmod(old.fileno(), 0o600)
-        assert reader.read() == "written to the file that has no name"
-    for store in it.stores:
-        assert (store / "f").read_text() == "the new file"
-    it.finish()
-
-
-def test_a_file_without_a_name_outlives_its_primary(scene):
-    """The new primary was away when the file lost its name."""
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    with open(mnt / "f", "w+b", buffering=0) as file:
-        file.write(b"old " * 5000)
-        it.mirror.cli("offline", mnt, it.names[1])
-        os.unlink(mnt / "f")
-        file.seek(0)
-        file.write(b"new " * 5000)
-        (mnt / "f").write_text("another")
-        it.mirror.cli("online", mnt, it.names[1])
-        it.wait_back(1)
-        it.mirror.cli("promote", mnt, it.names[1])
-        file.write(b"more")
-        os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o600)
-        os.utime(file.fileno(), (5, 5))
-        st = os.fstat(file.fileno())
-        assert (st.st_size, st.st_mtime, st.st_mode & 0o777) == \
-            (20004, 5, 0o600)
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        file.seek(0)
-        assert file.read() == b"new " * 5000 + b"more"
-        os.ftruncate(file.fileno(), 8)
-        assert os.fstat(file.fileno()).st_size == 8
-    assert it.state(0) == it.state(1) == "in-sync"
-    for store in it.stores:
-        assert (store / "f").read_text() == "another"
-    it.finish()
-
-
-def test_a_name_goes_and_the_other_inherits_what_its_directory_covered(scene):
-    """A new file is covered by the mark of the directory that it was made in;
-    its other name lies elsewhere."""
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    for name in ("d1", "d2"):
-        (mnt / name).mkdir()
-    quiet(it)
-    (mnt / "d1/x").write_text("one")
-    os.link(mnt / "d1/x", mnt / "d2/y")
-
-    def only_one_is_hot():
-        (mnt / "d1/hot").touch()
-        (mnt / "d1/hot").unlink()
-        return not any(r["path"].startswith("d2")
-                       for r in it.mirror.dirty()["regions"])
-
-    wait_until(only_one_is_hot, 25)
-    it.mirror.cli("offline", mnt, it.names[1])
-    (mnt / "d1/x").write_text("two, two")
-    os.unlink(mnt / "d1/x")
-    it.mirror.cli("online", mnt, it.names[1])
-    it.finish()
-    assert (it.stores[1] / "d2/y").read_text() == "two, two"
-
-
-def test_a_range_copied_from_what_a_leg_lacks_under_another_name(scene):
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    (mnt / "d").mkdir()
-    (mnt / "d/y").write_text("old content")
-    os.link(mnt / "d/y", mnt / "d/x")
-    (mnt / "a-big").write_bytes(os.urandom(4 * MIB))
-    it.mirror.umount()  # the names are forgotten
-    it.mirror.mount()
-    it.mirror.cli("offline", mnt, it.names[1])
-    (mnt / "d/y").write_text("NEW content")
-    with open(mnt / "a-big", "r+b") as file:
-        file.write(os.urandom(4 * MIB))
-    it.mirror.umount()
-    it.mirror.mount()
-    it.mirror.cli("set", mnt, "resync-rate-max=512K")
-    it.mirror.cli("online", mnt, it.names[1])
-    with open(mnt / "d/x", "rb") as source, open(mnt / "copy", "wb") as copy:
-        os.copy_file_range(source.fileno(), copy.fileno(), 100)
-    it.mirror.cli("set", mnt, "resync-rate-max=0")
-    it.finish()
-    for store in it.stores:
-        assert (store / "copy").read_text() == "NEW content"
-
-
-def test_offline_during_its_resync(scene):
-    """What it was about to get it gets when it is back."""
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    for n in range(60):
-        (mnt / f"f{n}").write_bytes(os.urandom(100000))
-    quiet(it)
-    it.mirror.cli("offline", mnt, it.names[1])
-    for n in range(60):
-        with open(mnt / f"f{n}", "r+b") as file:
-            file.write(os.urandom(100000))
-    it.mirror.cli("set", mnt, "resync-rate-max=1M")
-    it.mirror.cli("online", mnt, it.names[1])
-    wait_until(lambda: it.copied(1) > 200000, 30)
-    it.mirror.cli("offline", mnt, it.names[1])
-    it.mirror.cli("set", mnt, "resync-rate-max=0")
-    it.mirror.cli("online", mnt, it.names[1])
-    it.finish()
-
-
-def test_names_outside_the_leg_hold_up_nothing(scene):
-    """A snapshot of the leg by hard links beside it."""
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    (mnt / "d").mkdir()
-    for n in range(40):
-        (mnt / f"f{n}").write_text(str(n))
-    (mnt / "d/other").write_text("old")
-    quiet(it)
-    snapshot = it.stores[0].with_name("snapshot")
-    run("cp", "-al", it.stores[0], snapshot)
-    it.mirror.cli("offline", mnt, it.names[1])
-    (mnt / "new").touch()
-    (mnt / "d/other").write_text("changed")
-    it.mirror.cli("online", mnt, it.names[1])
-    it.wait_back(1, timeout=20)
-    shutil.rmtree(snapshot)
-    it.finish()
-
-
-def test_a_file_that_lives_on_by_a_name_nobody_asked_for(scene):
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    (mnt / "d/e").mkdir(parents=True)
-    for n in "12":
-        (mnt / f"x{n}").write_text("old")
-        os.link(mnt / f"x{n}", mnt / f"d/e/y{n}")
-    quiet(it)
-    it.mirror.umount()
-    it.mirror.mount()
-    with open(mnt / "x1", "r+") as one, open(mnt / "x2", "r+") as two:
-        os.unlink(mnt / "x1")
-        (mnt / "tmp").write_text("another")
-        os.rename(mnt / "tmp", mnt / "x2")
-        it.mirror.cli("offline", mnt, it.names[1])
-        one.write("new 1")
-        two.write("new 2")
-    it.mirror.cli("online", mnt, it.names[1])
-    it.finish()
-    for n in "12":
-        assert (it.stores[1] / f"d/e/y{n}").read_text() == f"new {n}"
-
-
-def test_a_stale_name_does_not_split_a_file(scene):
-    """The leg still has a name that the primary's file has not; the others
-    that lead there are looked at again."""
-    it = scene("plain", "plain")
-    mnt = it.mirror.mnt
-    for name in ("A", "d/e", "x2"):
-        (mnt / name).mkdir(parents=True)
-    (mnt / "A/q").write_text("content")
-    os.link(mnt / "A/q", mnt / "d/e/r")
-    os.link(mnt / "A/q", mnt / "x2/z")
-    quiet(it)
-    it.mirror.cli("offline", mnt, it.names[1])
-    os.unlink(mnt / "x2/z")
-    (mnt / "A/new").touch()
-    (mnt / "d/new").touch()
-    it.mirror.cli("online", mnt, it.names[1])
-    it.finish()
-    assert os.path.samefile(it.stores[1] / "A/q", it.stores[1] / "d/e/r")
 
 
 def test_fails_again_during_its_resync(scene):
@@ -415,6 +171,7 @@ def test_a_failed_fsync_is_not_forgotten(scene):
     assert (it.stores[1] / "f").read_bytes() == b"not yet durable"
 
 
+@keeps_up
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_disk_forgets_what_was_not_synced(scene, number):
     """The leg is away for a moment, and what had not reached the disk is

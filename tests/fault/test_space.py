@@ -32,62 +32,8 @@ def fill(path, limit=200 * MIB):
     raise AssertionError("it was never full")
 
 
-def fill_up(directory):
-    """To the last block."""
-    for size in (1 << 20, 65536, 4096, 512):
-        try:
-            with open(directory / f"ballast{size}", "wb", buffering=0) as file:
-                while True:
-                    file.write(b"x" * size)
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
-
-
-def test_full_legs_can_be_mounted(scene):
-    """Where nothing is kept back for root: or nothing could be removed."""
-    it = scene("xfs", "xfs", size=320 * MIB)
-    (it.mirror.mnt / "f").write_bytes(os.urandom(8 * MIB))
-    it.mirror.umount()
-    for store in it.stores:
-        fill_up(store.parent)
-    it.mirror.mount()
-    (it.mirror.mnt / "f").unlink()
-    (it.mirror.mnt / "g").write_bytes(b"x" * MIB)
-    for store in it.stores:
-        for ballast in store.parent.glob("ballast*"):
-            ballast.unlink()
-    it.finish()
-
-
 def states(it):
     return [it.state(i) for i in range(len(it.names))]
-
-
-def test_over_a_hole_and_longer_on_a_full_leg(scene):
-    """The leg's old size does not mean that it took what lies before."""
-    it = scene("plain", "ext4", size=40 * MIB)
-    name = it.mirror.mnt / "f"
-    with open(name, "wb") as file:
-        file.truncate(65536)
-    ballast = it.stores[1].parent / "ballast"
-    with open(ballast, "wb", buffering=0) as file:
-        for size in (65536, 512):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
-    taken = 0
-    fd = os.open(name, os.O_RDWR)
-    try:
-        taken = os.pwrite(fd, b"y" * 131072, 0)
-    except OSError as error:
-        assert error.errno == errno.ENOSPC
-    os.close(fd)
-    ballast.unlink()
-    it.finish()
-    for store in it.stores:
-        assert (store / "f").read_bytes()[:taken] == b"y" * taken
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -918,6 +918,13 @@ class ModelLog {
     return key.kind == RegionKind::kAttributes && record.directory ? 3 : 1;
   }
 
+  bool AllWaitBeneath(const std::string& path, LegSet legs) const {
+    bool all = true;
+    legs.ForEach(
+        [&](LegSlot slot) { all &= AnyBeneath(path, LegSet::Of(slot)); });
+    return all;
+  }
+
   bool AnyBeneath(const std::string& path, LegSet legs) const {
     for (const auto& [encoded, record] : records) {
       const RegionKey key = *DecodeRegionKey(encoded);
@@ -943,7 +950,7 @@ class ModelLog {
         continue;
       }
       if (wanted.empty() || !(NamesLacking(key.path) & wanted).empty() ||
-          (rank == 3 && AnyBeneath(key.path, wanted))) {
+          (rank == 3 && AllWaitBeneath(key.path, wanted))) {
         continue;
       }
       ranks[rank].push_back(encoded);
