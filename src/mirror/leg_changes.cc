@@ -56,6 +56,7 @@ bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
                         LegSlot heir) {
   std::lock_guard lock(changing_legs_);
   if (!legs_->up().has(slot)) return true;
+  if (read_only_) return false;
   const LegSet out = LegSet::Of(slot);
   const bool was_primary = legs_->primary() == slot;
   if (was_primary) {

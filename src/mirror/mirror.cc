@@ -36,6 +36,7 @@ Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
       membership_(membership),
       clock_(clock),
       clock_slack_ns_(kClockGrainNs + setup.clock_lag_ns),
+      read_only_(setup.read_only),
       gate_(log, {[this] {
                     return ReadyForChanges() ? absl::OkStatus()
                                              : absl::UnavailableError("labels");

@@ -72,6 +72,9 @@ struct MirrorSetup {
   LegSlot preferred = -1;  // for kPrefer
   OnEnospc on_enospc = OnEnospc::kFail;
   int64_t clock_lag_ns = 0;  // of the slowest leg, see Leg::ClockLagNs
+  // The log is not consulted, and nothing is written anywhere: the primary
+  // answers alone, and its errors are the callers'.
+  bool read_only = false;
 };
 
 // Makes the log's store anew on a leg, see MoveLog.
@@ -366,6 +369,7 @@ class Mirror {
   Membership* const membership_;
   const Clock* const clock_;
   const int64_t clock_slack_ns_;
+  const bool read_only_;
   NamesLock names_lock_;
   RegionGate gate_;
   UnsettledDirs unsettled_dirs_;

@@ -98,6 +98,7 @@ ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
                                       uint64_t offset, CallBuffer& buffer,
                                       size_t size, LegSlot bad, Errno error) {
   ++legs_->errors(bad).read;
+  if (read_only_) return error;
   // Mending writes, and nothing is written without a mark (I1).
   const bool in_place =
       error == Errno(EIO) || error == Errno(EBADMSG) || error == Errno(EUCLEAN);

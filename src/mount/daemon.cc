@@ -314,6 +314,7 @@ absl::Status Daemon::BuildMirror() {
           std::max(setup.clock_lag_ns, assembly_.legs[slot]->ClockLagNs());
     });
   }
+  setup.read_only = command_.options.read_only;
   events_ = std::make_unique<EventLog>(assembly_.label.mirror_name, &clock_);
   facts_ = {command_.mount_point, {}, command_.options.read_only};
 

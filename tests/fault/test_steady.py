@@ -409,3 +409,23 @@ def test_names_in_one_directory_are_forgotten_with_it(scene):
         run("sh", "-c", "echo 2 > /proc/sys/vm/drop_caches")
         assert sorted(os.listdir(mnt / "d/s")) == ["x", "y"]
     it.finish()
+
+
+def test_a_read_only_mount_writes_nothing(scene):
+    """Not even that a leg has failed: nobody knows what another one lacks."""
+    it = scene("faulty", "plain")
+    (it.mirror.mnt / "f").write_bytes(b"x" * 100000)
+    it.mirror.umount()
+    labels = [(store / ".mirrorfs/label").read_bytes() for store in it.stores]
+    it.mirror.mount("ro")
+    it.things[0].fail("read", errno.EIO, path="f")
+    with pytest.raises(OSError) as error:
+        (it.mirror.mnt / "f").read_bytes()
+    assert error.value.errno == errno.EIO
+    it.things[0].clear()
+    assert (it.mirror.mnt / "f").read_bytes() == b"x" * 100000
+    it.mirror.umount()
+    assert labels == [(store / ".mirrorfs/label").read_bytes()
+                      for store in it.stores]
+    it.mirror.mount()
+    it.finish()
