@@ -26,7 +26,8 @@ class Growth {
  public:
   explicit Growth(uint64_t begin) : begin_(begin) {}
 
-  // Before the change on each leg, with the range held.
+  // Before the change on each leg, with all of the file held from its end on,
+  // whatever the kernel is writing back.
   void Note(const LegFd& fd) {
     if (size_before_) return;
     const ErrnoOr<struct stat> st = StatObject(fd);
@@ -215,7 +216,11 @@ size_t Mirror::TakeBackTail(const RegionChange& change, const ObjectRef& object,
   // Nobody may make it longer meanwhile.
   const RangeLock::Hold beyond(file.ranges, offset + taken, UINT64_MAX,
                                RangeLock::Hold::Try());
-  if (!beyond.held() || size_on(decided) != offset + taken) return taken;
+  // And nothing that another writer has just been told is written may go.
+  const RangeLock::Hold before(file.ranges, 0, offset, RangeLock::Hold::Try());
+  if (!beyond.held() || !before.held() || size_on(decided) != offset + taken) {
+    return taken;
+  }
   uint64_t shortest = UINT64_MAX;
   for (const ShortWrite& write : short_writes) {
     if (!legs_->up().has(write.slot)) continue;
@@ -284,7 +289,7 @@ Errno Mirror::Fallocate(const ObjectRef& object, OpenFile& file, int mode,
   };
   const Errno error = OnContentOfAllLegs(
       DataRequest(object, RegionsOf(offset, length, log_->GetRegionSize())),
-      object, file, offset, UINT64_MAX, allocate,
+      object, file, 0, UINT64_MAX, allocate,
       [&](Leg&, const LegFd& fd) { return growth.TakeBack(fd); });
   file.times_unsettled = true;
   return error;
@@ -316,7 +321,7 @@ ErrnoOr<size_t> Mirror::CopyRange(const ObjectRef& from_object, OpenFile& from,
         if (!holds) {
           holds = std::make_shared<TwoRanges>(
               TwoRanges::Range{&from.ranges, from_offset, from_offset + length},
-              TwoRanges::Range{&to.ranges, to_offset, UINT64_MAX});
+              TwoRanges::Range{&to.ranges, 0, UINT64_MAX});
         }
         // It may have come back since, without the source.
         if (!is_source(leg.slot())) return Errno(EAGAIN);

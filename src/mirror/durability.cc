@@ -127,9 +127,9 @@ bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
   // Where the leg lacks the name, what has it may be another file.
   if (object.named) legs -= log_->Lacking(AttributesMark(object).key);
   legs.ForEach([&](LegSlot slot) {
-    // None where recovery has replaced the file: it took care of the time.
-    const LegFd fd = FdForWriting(slot, object, file);
-    if (!fd.valid()) return;
+    const ErrnoOr<LegFd> opened = WriteFdOn(leg(slot), object, file);
+    if (!opened.ok()) return;
+    const LegFd& fd = *opened;
     ErrnoOr<struct stat> copy = StatObject(fd);
     if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;
     const timespec times[2] = {{0, UTIME_OMIT}, mtime};

@@ -75,11 +75,12 @@ bool Healer::Heal(const DirtyLog::Work& work) {
   together_ = true;
   bool healed = HealOn(now, targets);
   if (!healed && targets.size() > 1) {
-    // One that cannot have it must not keep it from the others.
+    // One that cannot have it must not keep it from the others. One at a time:
+    // with its end the log no longer watches what the rest miss meanwhile.
     together_ = false;
-    healed = true;
+    bool one = false;
     targets.ForEach(
-        [&](LegSlot slot) { healed &= HealOn(now, LegSet::Of(slot)); });
+        [&](LegSlot slot) { one = one || HealOn(now, LegSet::Of(slot)); });
   }
   return healed;
 }
