@@ -91,11 +91,19 @@ class EndingDaemon {
   const Errno error_;
 };
 
+// The kernel may let go of a file a moment after the program that closed it has
+// gone on.
+constexpr int kBusyTries = 10;
+constexpr absl::Duration kBusyPause = absl::Milliseconds(50);
+
 absl::Status Unmount(const std::string& mount_point) {
-  if (umount2(mount_point.c_str(), UMOUNT_NOFOLLOW) == 0) {
-    return absl::OkStatus();
+  Errno error;
+  for (int tries = 0; tries < kBusyTries; ++tries) {
+    error = FromSyscall(umount2(mount_point.c_str(), UMOUNT_NOFOLLOW));
+    if (error != Errno(EBUSY)) break;
+    absl::SleepFor(kBusyPause);
   }
-  const Errno error = Errno::Last();
+  if (error.ok()) return absl::OkStatus();
   if (error == Errno(EBUSY)) {
     return absl::FailedPreconditionError(
         absl::StrCat(mount_point, ": is in use; `fuser -vm ", mount_point,
