@@ -156,7 +156,7 @@ Json DescribeDirtyRegions(Mirror& mirror) {
     Json region = {{"path", key.path},
                    {"kind", RegionKindName(key.kind)},
                    {"dirty", record.dirty},
-                   {"deep", record.deep},
+                   {"deep", record.dirty_deep || !record.deep.empty()},
                    {"missing", missing}};
     if (key.kind == RegionKind::kData) {
       if (key.index == kSizeGuardIndex) return;

@@ -78,7 +78,7 @@ class Finder {
       if (!record || !record->missing.has(leg)) continue;
       lack.name = true;
       const bool new_there = direct && ChangedNs(st_) >= record->since_ns;
-      if (record->deep || new_there) Whole(lack);
+      if (record->deep.has(leg) || new_there) Whole(lack);
     }
     for (const DirtyLog::Work& own : own_) {
       if (own.record.missing.has(leg)) AddOwn(own, leg, lack);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 
 namespace mirrorfs {
@@ -54,14 +55,20 @@ void CoreLog::MergeLoadedLocked(const std::vector<Loaded>& loaded) {
 }
 
 void CoreLog::SuspectDirtyLocked(LegSet suspects) {
-  std::vector<std::string> dirty;
-  table_.ForEach([&](const RecordTable::Entry& entry) {
-    if (entry.record.dirty && !entry.record.missing.contains(suspects)) {
-      dirty.push_back(entry.key);
+  std::vector<std::pair<std::string, RegionRecord>> dirty;
+  table_.ForEach([&](RecordTable::Entry& entry) {
+    entry.healed_legs -= suspects;
+    if (!entry.record.dirty) return;
+    const LegSet deep = entry.record.dirty_deep ? suspects : LegSet();
+    if (entry.record.missing.contains(suspects) &&
+        entry.record.deep.contains(deep)) {
+      return;
     }
+    dirty.emplace_back(entry.key,
+                       RegionRecord{.missing = suspects, .deep = deep});
   });
-  for (const std::string& encoded : dirty) {
-    MarkLocked(*DecodeRegionKey(encoded), {.missing = suspects});
+  for (const auto& [encoded, suspicion] : dirty) {
+    MarkLocked(*DecodeRegionKey(encoded), suspicion);
   }
 }
 
@@ -121,6 +128,11 @@ LegSet CoreLog::Lacking(const RegionKey& key) {
   const std::string encoded = EncodeRegionKey(key);
   Lock lock(mutex_);
   return table_.Lacking(key, encoded);
+}
+
+LegSet CoreLog::LackingNames() {
+  Lock lock(mutex_);
+  return table_.LackingNames();
 }
 
 DirtyLog::SyncCount CoreLog::GetSyncCount(LegSet legs) {
@@ -184,7 +196,9 @@ bool CoreLog::MarkLocked(const RegionKey& key, const RegionRecord& add) {
   if (after != before) entry = ReplaceLocked(key, encoded, after);
   if (entry == nullptr) return false;  // nothing was said
   if (entry->handed_out) entry->missed_again |= add.missing;
-  entry->healed_to = std::min(entry->healed_to, add.tail_from);
+  if (!(add.missing & entry->healed_legs).empty()) {
+    entry->healed_to = std::min(entry->healed_to, add.tail_from);
+  }
   // A store that failed may be gone with its leg, and what it held with it.
   return entry->change > durable_change_ || !UsableLocked().ok();
 }
@@ -199,19 +213,57 @@ void CoreLog::ClearRegion(const RegionKey& key) {
   ReplaceLocked(key, encoded, after);
 }
 
-bool CoreLog::CopySubtree(absl::string_view from, absl::string_view to) {
+DirtyLog::Moving CoreLog::CopyObject(absl::string_view from,
+                                     absl::string_view to) {
   Lock lock(mutex_);
-  return CopyLocked(LoadedIn(SubtreeRange(from)), from, to);
+  Moving moving;
+  CopyLocked(LoadedIn(ObjectRange(from)), from, to, &moving);
+  return moving;
 }
 
-bool CoreLog::CopyObject(absl::string_view from, absl::string_view to) {
+DirtyLog::Moving CoreLog::BeginMove(absl::string_view from,
+                                    absl::string_view to, bool tree,
+                                    bool exchange) {
   Lock lock(mutex_);
-  return CopyLocked(LoadedIn(ObjectRange(from)), from, to);
+  const auto at = [&](absl::string_view place) {
+    return LoadedIn(tree ? SubtreeRange(place) : ObjectRange(place));
+  };
+  const std::vector<Loaded> goes = at(from);
+  const std::vector<Loaded> comes = exchange ? at(to) : std::vector<Loaded>();
+  Moving moving;
+  NoteLeft(goes, from, comes, to, &moving);
+  NoteLeft(comes, to, goes, from, &moving);
+  CopyLocked(goes, from, to, &moving);
+  CopyLocked(comes, to, from, &moving);
+  return moving;
 }
 
-bool CoreLog::CopyLocked(std::vector<Loaded> copies, absl::string_view from,
-                         absl::string_view to) {
-  bool unflushed = false;
+// `goes` is said of what leaves `place`, `comes` of what comes there from
+// `other`.
+void CoreLog::NoteLeft(const std::vector<Loaded>& goes, absl::string_view place,
+                       const std::vector<Loaded>& comes,
+                       absl::string_view other, Moving* moving) {
+  absl::flat_hash_map<std::string, LegSet> coming;
+  for (const Loaded& one : comes) {
+    RegionKey key = one.key;
+    key.path = RebasePath(key.path, other, place);
+    coming[EncodeRegionKey(key)] = one.record.missing;
+  }
+  for (const Loaded& one : goes) {
+    Moving::Left& left = moving->left.emplace_back();
+    left.key = one.key;
+    left.missing = one.record.missing;
+    const auto there = coming.find(EncodeRegionKey(one.key));
+    if (there != coming.end()) {
+      left.missing -= there->second;
+    } else if (one.key.path != place) {
+      left.beneath = std::string(place);
+    }
+  }
+}
+
+void CoreLog::CopyLocked(std::vector<Loaded> copies, absl::string_view from,
+                         absl::string_view to, Moving* moving) {
   for (Loaded& copy : copies) {
     if (!copy.record.moved_from.empty()) {
       RegionRecord old = copy.record;
@@ -220,38 +272,34 @@ bool CoreLog::CopyLocked(std::vector<Loaded> copies, absl::string_view from,
     }
     copy.key.path = RebasePath(copy.key.path, from, to);
     copy.record.moved_from.Forget(copy.key.path);
-    unflushed |= MarkLocked(copy.key, copy.record);
+    moving->unflushed |= MarkLocked(copy.key, copy.record);
+    moving->copies.push_back(copy.key);
   }
-  return unflushed;
 }
 
-bool CoreLog::CoverSubtree(absl::string_view path) {
+void CoreLog::FinishMove(const Moving& moving, LegSet took) {
   Lock lock(mutex_);
-  RegionRecord cover{.deep = true};
-  for (const Loaded& one : LoadedIn(SubtreeRange(path))) {
-    if (one.key.path == path) continue;
-    cover.dirty |= one.record.dirty;
-    cover.missing |= one.record.missing;
+  for (const Moving::Left& left : moving.left) {
+    const std::string encoded = EncodeRegionKey(left.key);
+    const RecordTable::Entry* entry = table_.Find(encoded);
+    if (entry == nullptr) continue;
+    RegionRecord after = entry->record;
+    after.missing -= left.missing & took;
+    after.dirty |= after.missing != entry->record.missing;
+    if (left.beneath && CoversLocked(*left.beneath, after.missing)) {
+      after = RegionRecord();
+    }
+    if (after != entry->record) ReplaceLocked(left.key, encoded, after);
   }
-  if (!cover.dirty && cover.missing.empty()) return false;
-  return MarkLocked(RegionKey::Entries(std::string(path)), cover);
 }
 
-void CoreLog::ForgetCovered(absl::string_view path) {
-  Lock lock(mutex_);
+// Whether the directory says, durably, that after a crash every leg may lack
+// all beneath it, and that `legs` lack it already.
+bool CoreLog::CoversLocked(absl::string_view path, LegSet legs) {
   const RecordTable::Entry* entry =
       table_.Find(EncodeRegionKey(RegionKey::Entries(std::string(path))));
-  const bool covers = entry != nullptr && entry->record.deep &&
-                      entry->change <= durable_change_;
-  if (!covers) return;
-  const RegionRecord cover = entry->record;
-  for (const Loaded& one : LoadedIn(SubtreeRange(path))) {
-    if (one.key.path == path || (one.record.dirty && !cover.dirty) ||
-        !cover.missing.contains(one.record.missing)) {
-      continue;
-    }
-    ReplaceLocked(one.key, EncodeRegionKey(one.key), RegionRecord());
-  }
+  return entry != nullptr && entry->record.dirty_deep &&
+         entry->record.deep.contains(legs) && entry->change <= durable_change_;
 }
 
 std::vector<CoreLog::Loaded> CoreLog::LoadedIn(
@@ -313,10 +361,26 @@ void CoreLog::MoveOrigins(absl::string_view from, absl::string_view to,
   }
 }
 
-void CoreLog::AdvanceTail(const RegionKey& key, uint64_t index) {
+void CoreLog::StartCopy(const RegionKey& key) {
   Lock lock(mutex_);
   RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
-  if (entry != nullptr) entry->healed_to = std::max(entry->healed_to, index);
+  if (entry != nullptr) entry->missed_again = LegSet();
+}
+
+void CoreLog::AdvanceTail(const RegionKey& key, uint64_t index, LegSet legs) {
+  Lock lock(mutex_);
+  RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
+  if (entry == nullptr) return;
+  entry->healed_to = index;
+  entry->healed_legs = legs & entry->record.missing;
+}
+
+uint64_t CoreLog::TailToHeal(const RegionKey& key, LegSet legs) {
+  Lock lock(mutex_);
+  const RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
+  if (entry == nullptr || entry->record.tail_from == kNoTail) return kNoTail;
+  const bool counts = entry->healed_legs.contains(legs);
+  return std::max(entry->record.tail_from, counts ? entry->healed_to : 0);
 }
 
 void CoreLog::AdvanceSince(const RegionKey& key, int64_t since_ns) {
@@ -334,7 +398,8 @@ void CoreLog::AdvanceSince(const RegionKey& key, int64_t since_ns) {
 
 RecordTable::Entry* CoreLog::ReplaceLocked(const RegionKey& key,
                                            const std::string& encoded,
-                                           const RegionRecord& after) {
+                                           const RegionRecord& record) {
+  const RegionRecord after = Tidied(record);
   const RecordTable::Entry* old = table_.Find(encoded);
   const RegionRecord before = old ? old->record : RegionRecord();
   RecordTable::Entry* entry = table_.Set(key, encoded, after);
@@ -370,8 +435,10 @@ void CoreLog::SetRegionSync(const RegionKey& key, LegSet legs, bool in_sync) {
   const RegionRecord before = entry ? entry->record : RegionRecord();
   RegionRecord after = before;
   if (in_sync) {
-    after.missing -= entry ? legs - entry->missed_again : legs;
+    const LegSet healed = entry ? legs - entry->missed_again : legs;
+    after.missing -= healed;
     after.dirty = true;
+    after.dirty_deep |= !(after.deep & healed).empty();
   } else {
     after.missing |= legs;
   }

@@ -44,14 +44,15 @@ class CoreLog : public DirtyLog {
                       bool can_block) override;
   LegSet Lacking(const RegionKey& key) override;
   LegSet LackingAnything() override { return LegSet(lacking_legs_); }
+  LegSet LackingNames() override;
   bool MarkRegion(const RegionKey& key, const RegionRecord& add) override;
   void ClearRegion(const RegionKey& key) override;
   absl::Status Flush() override;
   absl::Status FlushLazily() override;
-  bool CopySubtree(absl::string_view from, absl::string_view to) override;
-  bool CopyObject(absl::string_view from, absl::string_view to) override;
-  bool CoverSubtree(absl::string_view path) override;
-  void ForgetCovered(absl::string_view path) override;
+  Moving CopyObject(absl::string_view from, absl::string_view to) override;
+  Moving BeginMove(absl::string_view from, absl::string_view to, bool tree,
+                   bool exchange) override;
+  void FinishMove(const Moving& moving, LegSet took) override;
   std::string OriginOf(absl::string_view path, LegSlot leg) override;
   void SetOrigin(const std::string& path, LegSlot leg,
                  absl::string_view origin) override;
@@ -62,7 +63,9 @@ class CoreLog : public DirtyLog {
   std::vector<Work> GetResyncWork(LegSet reachable, size_t count_max) override;
   void SetRegionSync(const RegionKey& key, LegSet legs, bool in_sync) override;
   void ReleaseResyncWork(const RegionKey& key) override;
-  void AdvanceTail(const RegionKey& key, uint64_t index) override;
+  void StartCopy(const RegionKey& key) override;
+  void AdvanceTail(const RegionKey& key, uint64_t index, LegSet legs) override;
+  uint64_t TailToHeal(const RegionKey& key, LegSet legs) override;
   void AdvanceSince(const RegionKey& key, int64_t since_ns) override;
   void SuspectDirty(LegSet legs) override;
   void ForgetLegs(LegSet legs) override;
@@ -114,10 +117,14 @@ class CoreLog : public DirtyLog {
   bool MarkLocked(const RegionKey& key, const RegionRecord& add);
   RecordTable::Entry* ReplaceLocked(const RegionKey& key,
                                     const std::string& encoded,
-                                    const RegionRecord& after);
+                                    const RegionRecord& record);
   std::vector<Loaded> LoadedIn(const EncodedRange& range) const;
-  bool CopyLocked(std::vector<Loaded> copies, absl::string_view from,
-                  absl::string_view to);
+  void CopyLocked(std::vector<Loaded> copies, absl::string_view from,
+                  absl::string_view to, Moving* moving);
+  static void NoteLeft(const std::vector<Loaded>& goes, absl::string_view place,
+                       const std::vector<Loaded>& comes,
+                       absl::string_view other, Moving* moving);
+  bool CoversLocked(absl::string_view path, LegSet legs);
   void MergeLoadedLocked(const std::vector<Loaded>& loaded);
   void SuspectDirtyLocked(LegSet suspects);
   absl::Status UsableLocked() const;

@@ -56,6 +56,21 @@ class DirtyLog {
     uint64_t dirty = 0;        // regions with a change not yet known durable
   };
 
+  // What is said of objects that get other names.
+  struct Moving {
+    // A region at a place that is left.
+    struct Left {
+      RegionKey key;
+      // Legs that lacked it there and do not lack what comes there.
+      LegSet missing;
+      // The directory that left with it; empty where something comes there.
+      std::optional<std::string> beneath;
+    };
+    bool unflushed = false;
+    std::vector<RegionKey> copies;
+    std::vector<Left> left;
+  };
+
   virtual ~DirtyLog() = default;
 
   // Loads the state. Regions found dirty become missing on `suspects` (every
@@ -83,6 +98,9 @@ class DirtyLog {
   // Legs that lack anything at all. Zero cost.
   virtual LegSet LackingAnything() = 0;
 
+  // Legs that lack the names of any directory.
+  virtual LegSet LackingNames() = 0;
+
   // Merges `add` into the region's record, in memory. True when the result is
   // not durable yet, so that the caller has to Flush before touching a leg.
   virtual bool MarkRegion(const RegionKey& key, const RegionRecord& add) = 0;
@@ -95,23 +113,21 @@ class DirtyLog {
   // durable (L3). Clears that this never reaches ride along with a Flush.
   virtual absl::Status FlushLazily() = 0;
 
-  // Adds the records of `from` and everything beneath it to the same places
-  // beneath `to` (a rename); the old ones stay until they are cleared in
-  // their turn. What is said of where legs have a moved object goes along and
-  // is not copied. Not durable until Flush; true when there is something to
-  // flush.
-  virtual bool CopySubtree(absl::string_view from, absl::string_view to) = 0;
-  // The same of what is no directory: what may be said of things beneath is of
-  // a directory that had the name before.
-  virtual bool CopyObject(absl::string_view from, absl::string_view to) = 0;
-  // The entries of the directory `path` say, deep, all that is said of what
-  // lies beneath. Not durable until Flush; true when there is something to
-  // flush.
-  virtual bool CoverSubtree(absl::string_view path) = 0;
-  // Forgets what is said of what lies beneath the directory, as far as its
-  // entries say it, deep and durable. Directories moved into each other would
-  // multiply their records without it.
-  virtual void ForgetCovered(absl::string_view path) = 0;
+  // Adds what is said of the object `from` to what is said of `to`: another
+  // name of it. The old records stay until they are cleared in their turn; what
+  // is said of where legs have it goes along and is not copied. Not durable
+  // until Flush.
+  virtual Moving CopyObject(absl::string_view from, absl::string_view to) = 0;
+  // What has the name `from` is about to be called `to`; with `exchange`, and
+  // what is there `from`. What is said of each is added to its new place, of a
+  // `tree` with all beneath. Not durable until Flush.
+  virtual Moving BeginMove(absl::string_view from, absl::string_view to,
+                           bool tree, bool exchange) = 0;
+  // It moved, on the legs `took`, too: what they lack at its old place they
+  // lack only if a crash undoes the move. Of what lies beneath a directory
+  // nothing is said any more, if its entries, dirty_deep, say it; directories
+  // moved into each other would multiply their records without that.
+  virtual void FinishMove(const Moving& moving, LegSet took) = 0;
 
   // Where `leg` has what has the name `path` now: the path itself, unless it or
   // a directory on the way was moved while the leg was away.
@@ -129,8 +145,8 @@ class DirtyLog {
 
   // Regions that a leg of `reachable` lacks and that nobody works on, at most
   // `count_max`, in the order they have to be healed: entries before what
-  // lies in a directory, deep ones after everything already known, directory
-  // attributes last. Marks them as handed out (L5).
+  // lies in a directory, directory attributes last (see WorkRank). Marks them
+  // as handed out (L5).
   virtual std::vector<Work> GetResyncWork(LegSet reachable,
                                           size_t count_max) = 0;
   // The outcome: in sync removes `legs` from what lacks the region and leaves
@@ -140,11 +156,19 @@ class DirtyLog {
                              bool in_sync) = 0;
   // Ends the hand-out without an outcome; the region will be offered again.
   virtual void ReleaseResyncWork(const RegionKey& key) = 0;
-  // Attributes records only: what lacks the region holds the data regions
-  // before `index` again. Counts for Lacking until the record's tail or legs
-  // grow. Never stored: what was copied is not durable yet, and after a crash
+  // The region was handed out, and changes of it are held off until its copy is
+  // made: that will see what was marked missing since then, so only what is
+  // marked missing from now on outlasts SetRegionSync.
+  virtual void StartCopy(const RegionKey& key) = 0;
+  // Attributes records only: `legs`, which lack the region, hold the data
+  // regions before `index` again. Counts for Lacking until they lack the tail
+  // anew. Never stored: what was copied is not durable yet, and after a crash
   // the whole tail is suspect.
-  virtual void AdvanceTail(const RegionKey& key, uint64_t index) = 0;
+  virtual void AdvanceTail(const RegionKey& key, uint64_t index,
+                           LegSet legs) = 0;
+  // The first data region of the tail that not all of `legs` hold again;
+  // kNoTail if the record has no tail.
+  virtual uint64_t TailToHeal(const RegionKey& key, LegSet legs) = 0;
   // Entries records only: what was created before `since_ns` is durable on
   // every leg. Ignored while a leg lacks the region.
   virtual void AdvanceSince(const RegionKey& key, int64_t since_ns) = 0;

@@ -73,7 +73,7 @@ absl::Status CopyAll(DirtyLog& from, DirtyLog& to) {
 
 bool MarkAll(DirtyLog& log, LegSet legs) {
   return log.MarkRegion(RegionKey::Entries(""),
-                        {.missing = legs, .deep = true});
+                        {.missing = legs, .deep = legs});
 }
 
 }  // namespace mirrorfs

@@ -2,15 +2,17 @@
 #include "dirtylog/record_table.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace mirrorfs {
 namespace {
 
 // A deep record stands for a whole tree and is mostly turned into records of
-// what lies directly in it; working on many at once would fill the log with a
-// list of the tree instead of a place in it.
+// what lies directly in it; working on many at once, or on more while contents
+// wait, would fill the log with a list of the tree instead of a place in it.
 constexpr size_t kDeepHandedOutMax = 64;
+constexpr size_t kContentsWaitingMax = 4096;
 
 // The part of an encoded key that two regions of one object share.
 absl::string_view ObjectOf(absl::string_view encoded) {
@@ -40,7 +42,7 @@ RecordTable::Entry* RecordTable::Set(const RegionKey& key,
   dirty_ += record.dirty;
   dirty_ -= entry->record.dirty;
   // A leg that lacks it from now on lacks all of it.
-  if (!entry->record.missing.contains(record.missing)) entry->healed_to = 0;
+  entry->healed_legs = entry->healed_legs & entry->record.missing;
   RegionRecord kept = record;
   kept.moved_from.Keep(record.missing);
   IndexOrigins(entry, entry->record.moved_from, kept.moved_from);
@@ -101,25 +103,44 @@ LegSet RecordTable::Lacking(const RegionKey& key, absl::string_view encoded) {
   if (key.kind == RegionKind::kEntries) return lacking;
 
   const Entry* entries = Find(EncodeRegionKey(RegionKey::Entries(key.path)));
-  if (entries != nullptr && entries->record.deep) {
-    lacking |= entries->record.missing;
-  }
+  if (entries != nullptr) lacking |= entries->record.deep;
   if (key.kind != RegionKind::kData) return lacking;
 
   const Entry* attributes =
       Find(EncodeRegionKey(RegionKey::Attributes(key.path)));
-  if (attributes != nullptr && attributes->record.tail_from <= key.index &&
-      attributes->healed_to <= key.index) {
-    lacking |= attributes->record.missing;
+  if (attributes != nullptr && attributes->record.tail_from <= key.index) {
+    const bool healed = key.index < attributes->healed_to;
+    lacking |= attributes->record.missing -
+               (healed ? attributes->healed_legs : LegSet());
   }
+  return lacking;
+}
+
+LegSet RecordTable::LackingNames() const {
+  LegSet lacking;
+  work_.legs().ForEach([&](LegSlot leg) {
+    if (!work_.Get(leg, WorkRank::kEntries).empty() ||
+        !work_.Get(leg, WorkRank::kDeepEntries).empty()) {
+      lacking |= LegSet::Of(leg);
+    }
+  });
   return lacking;
 }
 
 std::vector<RecordTable::Entry*> RecordTable::TakeWork(LegSet reachable,
                                                        size_t count_max) {
-  for (const WorkRank rank :
-       {WorkRank::kEntries, WorkRank::kContents, WorkRank::kDeepEntries,
-        WorkRank::kDirectoryAttributes}) {
+  using Order = std::array<WorkRank, kWorkRanks>;
+  constexpr Order kNamesFirst = {WorkRank::kEntries, WorkRank::kDeepEntries,
+                                 WorkRank::kContents,
+                                 WorkRank::kDirectoryAttributes};
+  constexpr Order kContentsFirst = {WorkRank::kEntries, WorkRank::kContents,
+                                    WorkRank::kDeepEntries,
+                                    WorkRank::kDirectoryAttributes};
+  bool many = false;
+  reachable.ForEach([&](LegSlot leg) {
+    many |= work_.Get(leg, WorkRank::kContents).size() > kContentsWaitingMax;
+  });
+  for (const WorkRank rank : many ? kContentsFirst : kNamesFirst) {
     std::vector<Entry*> work = TakeRank(rank, reachable, count_max);
     if (!work.empty()) return work;
   }
@@ -196,7 +217,7 @@ RecordTable::Verdict RecordTable::Consider(absl::string_view encoded,
   }
   const LegSet wanted = entry.record.missing & reachable;
   if (!(NamesLacking(path) & wanted).empty()) return {};
-  if (RankOf(entry.kind, entry.record) != WorkRank::kDirectoryAttributes) {
+  if (RankOf(entry.kind, entry.record, leg) != WorkRank::kDirectoryAttributes) {
     return {.offer = true};
   }
   // What is still to be healed beneath a directory would change its times. One
@@ -224,8 +245,7 @@ std::optional<EncodedRange> RecordTable::BlockedSubtree(absl::string_view path,
 void RecordTable::HandOut(Entry& entry) {
   entry.handed_out = true;
   entry.missed_again = LegSet();
-  entry.handed_out_deep =
-      RankOf(entry.kind, entry.record) == WorkRank::kDeepEntries;
+  entry.handed_out_deep = !entry.record.deep.empty();
   deep_handed_out_ += entry.handed_out_deep;
 }
 

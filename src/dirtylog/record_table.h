@@ -32,8 +32,9 @@ class RecordTable {
     // For the owner: which of its changes made the record say more last.
     uint64_t change = 0;
 
-    // Data regions before this are healed, see DirtyLog::AdvanceTail.
+    // Data regions before this are healed there, see DirtyLog::AdvanceTail.
     uint64_t healed_to = 0;
+    LegSet healed_legs;
 
     bool handed_out = false;
     // Counted in deep_handed_out_.
@@ -53,6 +54,9 @@ class RecordTable {
   LegSet Lacking(const RegionKey& key, absl::string_view encoded);
   // Legs that lack anything at all. Zero cost.
   LegSet lacking_legs() const { return work_.legs(); }
+
+  // See DirtyLog::LackingNames.
+  LegSet LackingNames() const;
 
   // See DirtyLog::GetResyncWork: work of one rank only.
   std::vector<Entry*> TakeWork(LegSet reachable, size_t count_max);

@@ -3,10 +3,10 @@
 
 namespace mirrorfs {
 
-WorkRank RankOf(RegionKind kind, const RegionRecord& record) {
+WorkRank RankOf(RegionKind kind, const RegionRecord& record, LegSlot leg) {
   switch (kind) {
     case RegionKind::kEntries:
-      return record.deep ? WorkRank::kDeepEntries : WorkRank::kEntries;
+      return record.deep.has(leg) ? WorkRank::kDeepEntries : WorkRank::kEntries;
     case RegionKind::kAttributes:
       return record.directory ? WorkRank::kDirectoryAttributes
                               : WorkRank::kContents;
@@ -18,13 +18,14 @@ WorkRank RankOf(RegionKind kind, const RegionRecord& record) {
 
 void WorkIndex::Replace(absl::string_view key, RegionKind kind,
                         const RegionRecord& before, const RegionRecord& after) {
-  const WorkRank old_rank = RankOf(kind, before);
-  const WorkRank new_rank = RankOf(kind, after);
-  if (before.missing == after.missing && old_rank == new_rank) return;
+  if (before.missing == after.missing && before.deep == after.deep &&
+      before.directory == after.directory) {
+    return;
+  }
   before.missing.ForEach(
-      [&](LegSlot leg) { Mutable(leg, old_rank).erase(key); });
+      [&](LegSlot leg) { Mutable(leg, RankOf(kind, before, leg)).erase(key); });
   after.missing.ForEach(
-      [&](LegSlot leg) { Mutable(leg, new_rank).insert(key); });
+      [&](LegSlot leg) { Mutable(leg, RankOf(kind, after, leg)).insert(key); });
   legs_ |= after.missing;
   (before.missing - after.missing).ForEach([&](LegSlot leg) {
     if (!LacksAnything(leg)) legs_ -= LegSet::Of(leg);

@@ -16,13 +16,15 @@
 namespace mirrorfs {
 
 // The order of healing. A name has to be there before what it names can be
-// written; deep records come after everything already known, so that a new leg
-// does not delay one that lacks little; directories' attributes are last,
-// because healing what lies in a directory changes its times.
-enum class WorkRank { kEntries, kContents, kDeepEntries, kDirectoryAttributes };
+// written, and a leg that lacks names goes on missing what is done beneath
+// them; directories' attributes are last, because healing what lies in a
+// directory changes its times. A deep record turns into records of all that
+// lies in the directory: so contents go before it while many of them wait.
+enum class WorkRank { kEntries, kDeepEntries, kContents, kDirectoryAttributes };
 inline constexpr int kWorkRanks = 4;
 
-WorkRank RankOf(RegionKind kind, const RegionRecord& record);
+// What `leg`, which lacks the region, is to be healed of.
+WorkRank RankOf(RegionKind kind, const RegionRecord& record, LegSlot leg);
 
 // Holds views of keys, never copies: what it indexes must outlive its place in
 // here. Not thread-safe.

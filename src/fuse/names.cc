@@ -221,6 +221,8 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
   std::unique_lock<HandoverSharedMutex> second_stripe;
   if (second != first) second_stripe = std::unique_lock(*second);
 
+  // Two names of one file: nothing happens.
+  if (to.st.ok() && from.st->st_ino == to.st->st_ino) return kOk;
   const bool exchange = flags & RENAME_EXCHANGE;
   const bool replaces = to.st.ok() && !exchange && from.id != to.id;
   const bool last = replaces && (to.is_dir() || to.st->st_nlink <= 1);
@@ -243,8 +245,6 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
     if (last) nodes.Reattach(to.id, to.st->st_ino);
     return error;
   }
-  // A rename between two names of one file does nothing.
-  if (to.st.ok() && !exchange && from.st->st_ino == to.st->st_ino) return kOk;
   if (replaces) nodes.RemoveName(to.id, to.parent, to.name);
   nodes.MoveName(from.id, from.parent, from.name, to.parent, to.name);
   if (exchange) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 #include "base/errno.h"
 #include "fuse/file_system.h"
 #include "leg/caller.h"
@@ -36,6 +37,7 @@ inline Caller CallerOf(fuse_req_t request) {
 using SharedNames = std::shared_lock<NamesLock>;
 inline SharedNames HoldNames(FileSystem& fs) {
   fs.CountRequest();
+  absl::SleepFor(fs.mirror().backlog().Delay());
   for (;;) {
     SharedNames names(fs.mirror().names_lock());
     if (fs.IdentityIsCurrent()) return names;

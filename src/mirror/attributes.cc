@@ -25,13 +25,9 @@ bool IsForEveryLeg(const timespec& time) {
 RegionGate::Request Mirror::AttributesRequest(const ObjectRef& object) {
   if (!object.named) return UnnamedRequest(object);
   RegionGate::Request request;
-  RegionMark attributes = AttributesMark(object);
-  if (std::optional<RegionMark> cover = CoveringMark(object, kNoTail)) {
-    request.marks.push_back(std::move(*cover));
-    request.covered.push_back(std::move(attributes));
-  } else {
-    request.marks.push_back(std::move(attributes));
-  }
+  request.cover = CoveringMark(object, kNoTail);
+  (request.cover ? request.covered : request.marks)
+      .push_back(AttributesMark(object));
   CoverOtherNames(object, request);
   return request;
 }

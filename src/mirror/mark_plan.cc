@@ -56,7 +56,7 @@ std::optional<RegionMark> Mirror::CoveringMark(const ObjectRef& object,
   RegionMark attributes = AttributesMark(object);
   const std::optional<RegionRecord> record = log_->Find(attributes.key);
   if (record && record->dirty && record->tail_from <= first_region) {
-    attributes.record.tail_from = record->tail_from;
+    attributes.record.tail_from = first_region;
     return attributes;
   }
   return std::nullopt;
@@ -80,7 +80,7 @@ RegionGate::Request Mirror::DataRequest(const ObjectRef& object,
   std::optional<RegionMark> cover = CoveringMark(object, range.first);
   if (cover) {
     request.covered = std::move(regions);
-    request.marks.push_back(std::move(*cover));
+    request.cover = std::move(cover);
   } else {
     request.ahead = MarksAhead(object, range);
     request.marks = std::move(regions);
@@ -140,13 +140,10 @@ RegionGate::Request Mirror::SizeRequest(const ObjectRef& object,
   if (!object.named) return UnnamedRequest(object);
   RegionGate::Request request;
   RegionMark attributes = AttributesMark(object);
-  if (std::optional<RegionMark> cover = CoveringMark(object, from)) {
-    request.marks.push_back(std::move(*cover));
-    request.covered.push_back(std::move(attributes));
-  } else {
-    attributes.record.tail_from = from;
-    request.marks.push_back(std::move(attributes));
-  }
+  attributes.record.tail_from = from;
+  request.cover = CoveringMark(object, from);
+  (request.cover ? request.covered : request.marks)
+      .push_back(std::move(attributes));
   request.covered.push_back(SizeGuard(object));
   CoverOtherNames(object, request);
   return request;

@@ -41,7 +41,7 @@ Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
                     return ReadyForChanges() ? absl::OkStatus()
                                              : absl::UnavailableError("labels");
                   },
-                  [this] { return MendLog(); }}) {
+                  [this] { return MendLog(); }, [this] { backlog_.Added(); }}) {
   legs_->up().ForEach([this](LegSlot slot) { ListenToHangs(slot); });
 }
 
@@ -185,7 +185,7 @@ void Mirror::Missed(LegSlot slot, Errno error, absl::string_view what,
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
   const Errno recorded = change.Fail(failed);
   if (!recorded.ok()) return recorded;
-  if (change.marks().empty()) return error;  // of a file without a name
+  if (!change.on_record()) return error;  // of a file without a name
   // Those that are down are on record as a whole. The caller may hear of it by
   // the name of what it is: no space for a label.
   const LegSet up = failed & legs_->up();

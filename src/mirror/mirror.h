@@ -29,6 +29,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 #include "base/clock.h"
 #include "base/errno.h"
 #include "base/event.h"
@@ -38,6 +39,7 @@
 #include "leg/caller.h"
 #include "leg/leg.h"
 #include "leg/walk.h"
+#include "mirror/backlog.h"
 #include "mirror/leg_table.h"
 #include "mirror/membership.h"
 #include "mirror/name_watch.h"
@@ -99,6 +101,7 @@ class Mirror {
     return legs_->up() - LegSet::Of(legs_->primary());
   }
   NamesLock& names_lock() { return names_lock_; }
+  Backlog& backlog() { return backlog_; }
   RegionGate& gate() { return gate_; }
   DirtyLog& log() { return *log_; }
   Membership& membership() { return *membership_; }
@@ -288,6 +291,8 @@ class Mirror {
                                   int64_t since_ns) const;
   Errno UnlinkBy(absl::string_view path, RegionGate::Request request);
   LegSet WithoutMove(absl::string_view from, absl::string_view to, LegSet down);
+  // What `carry` makes the log say of other places, tied to their clearing.
+  DirtyLog::Moving Carry(const std::function<DirtyLog::Moving()>& carry);
   bool MarkMoved(const ObjectRef& object, absl::string_view to,
                  const Origins& origins, LegSet legs);
   Origins OriginsOf(absl::string_view path, LegSet legs);
@@ -371,6 +376,7 @@ class Mirror {
   const int64_t clock_slack_ns_;
   const bool read_only_;
   NamesLock names_lock_;
+  Backlog backlog_{&absl::Now};
   RegionGate gate_;
   UnsettledDirs unsettled_dirs_;
   std::function<void()> on_work_;

@@ -109,8 +109,8 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
   // A leg on which the name to start from may be another file's must not be
   // given a second name for that.
   if (object.named) {
-    request.covered.push_back(
-        {RegionKey::Entries(std::string(ParentPath(object.path)))});
+    request.sources.push_back(
+        RegionKey::Entries(std::string(ParentPath(object.path))));
     request.names.push_back(RegionKey::Attributes(object.path));
   }
   if (name_watch_ != nullptr) name_watch_->Moving();
@@ -140,10 +140,20 @@ Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
   std::string heir = std::move(other_name);
   if (heir.empty() && log_->HasRecords(path)) heir = FindOtherName(path);
   if (!heir.empty()) {
-    request.moves_tree = true;
-    request.also = [&](LegSet) { return log_->CopyObject(path, heir); };
+    request.also = [&](LegSet) {
+      return Carry([&] { return log_->CopyObject(path, heir); }).unflushed;
+    };
   }
   return UnlinkBy(path, std::move(request));
+}
+
+DirtyLog::Moving Mirror::Carry(const std::function<DirtyLog::Moving()>& carry) {
+  DirtyLog::Moving moving;
+  gate_.Carry([&] {
+    moving = carry();
+    return moving.copies;
+  });
+  return moving;
 }
 
 Errno Mirror::UnlinkBy(absl::string_view path, RegionGate::Request request) {
@@ -220,7 +230,6 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   RegionGate::Request request = NameRequest(from, since);
   request.names.push_back(RegionKey::Attributes(std::string(to)));
   request.loses_name = std::move(victim.open);
-  request.moves_tree = object.is_dir || !heir.empty();
   if (ParentPath(from) != ParentPath(to)) {
     request.marks.push_back(EntriesMark(ParentPath(to), since));
   }
@@ -230,26 +239,21 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     // made at the old one.
     for (const absl::string_view place : {from, to}) {
       request.moved.push_back(EntriesMark(place, kNever));
-      request.moved.back().record.deep = true;
+      request.moved.back().record.dirty_deep = true;
     }
   }
   const bool exchanges = flags & RENAME_EXCHANGE;
+  DirtyLog::Moving moving;
   request.also = [&](LegSet down) {
     const LegSet without = WithoutMove(from, to, down);
     const Origins moved = OriginsOf(from, without);
     const Origins swapped = OriginsOf(to, without);
-    const auto copy = [&](absl::string_view one, absl::string_view other) {
-      return object.is_dir ? log_->CopySubtree(one, other)
-                           : log_->CopyObject(one, other);
-    };
-    bool flush = !heir.empty() && log_->CopyObject(to, heir);
-    flush |= copy(from, to);
-    if (object.is_dir) flush |= log_->CoverSubtree(from);
-    if (exchanges) {
-      flush |= copy(to, from);
-      if (object.is_dir) flush |= log_->CoverSubtree(to);
-      flush |= MarkMoved(object, from, swapped, without);
-    }
+    bool flush = !heir.empty() &&
+                 Carry([&] { return log_->CopyObject(to, heir); }).unflushed;
+    moving = Carry(
+        [&] { return log_->BeginMove(from, to, object.is_dir, exchanges); });
+    flush |= moving.unflushed;
+    if (exchanges) flush |= MarkMoved(object, from, swapped, without);
     flush |= MarkMoved(object, to, moved, without);
     return flush;
   };
@@ -258,10 +262,12 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   };
   watch([](NameWatch& names) { names.Moving(); });
   if (exchanges) watch([](NameWatch& names) { names.Moving(); });
+  LegSet took;
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
         const Errno renamed = leg.Rename(from, to, flags);
+        if (renamed.ok()) took |= LegSet::Of(leg.slot());
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       },
@@ -278,13 +284,17 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   moved(to);
   if (exchanges) moved(from);
   if (!error.ok()) return error;
-  // What stays there is for a crash that undoes the move; after an exchange it
-  // is for what is there now, too.
   if (object.is_dir && name_watch_ != nullptr) {
     name_watch_->DirMoved(from, to, exchanges);
   }
-  if (object.is_dir) log_->ForgetCovered(from);
-  if (object.is_dir && exchanges) log_->ForgetCovered(to);
+  gate_.Carry([&] {
+    log_->FinishMove(moving, took);
+    std::vector<RegionKey> left;
+    for (const DirtyLog::Moving::Left& one : moving.left) {
+      left.push_back(one.key);
+    }
+    return left;
+  });
   if (object.is_dir) {
     unsettled_dirs_.Moved(from, to);
     if (exchanges) unsettled_dirs_.Moved(to, from);

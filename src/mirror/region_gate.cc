@@ -23,12 +23,19 @@ std::vector<std::string> Encode(const std::vector<RegionMark>& marks) {
   return encoded;
 }
 
+// Legs that miss the move of a directory lack all that lies in it.
+void AddMissing(RegionRecord& record, LegSet legs) {
+  record.missing |= legs;
+  if (record.dirty_deep) record.deep |= legs;
+}
+
 }  // namespace
 
 RegionChange::RegionChange(RegionChange&& other) noexcept
     : gate_(std::exchange(other.gate_, nullptr)),
       encoded_(std::move(other.encoded_)),
       marks_(std::move(other.marks_)),
+      covered_(std::move(other.covered_)),
       nameless_(std::move(other.nameless_)),
       missing_(other.missing_) {}
 
@@ -38,24 +45,26 @@ RegionChange::~RegionChange() {
 
 Errno RegionChange::Fail(LegSet legs) {
   if (nameless_ != nullptr) nameless_->NoteBehind(legs);
-  for (RegionMark& mark : marks_) {
-    mark.record.dirty = true;
-    mark.record.missing |= legs;
-    gate_->log_->MarkRegion(mark.key, mark.record);
+  for (std::vector<RegionMark>* marks : {&marks_, &covered_}) {
+    for (RegionMark& mark : *marks) {
+      AddMissing(mark.record, legs);
+      gate_->Mark(mark);
+    }
   }
   return gate_->Flush() ? kOk : Errno(EIO);
 }
 
 ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   std::vector<std::string> encoded = Encode(request.marks);
+  if (request.cover) encoded.push_back(EncodeRegionKey(request.cover->key));
   for (const RegionMark& mark : request.covered) {
     encoded.push_back(EncodeRegionKey(mark.key));
   }
   for (const RegionMark& mark : request.moved) {
     encoded.push_back(EncodeRegionKey(mark.key));
   }
-  for (const RegionKey& key : request.names) {
-    encoded.push_back(EncodeRegionKey(key));
+  for (const auto* keys : {&request.sources, &request.names}) {
+    for (const RegionKey& key : *keys) encoded.push_back(EncodeRegionKey(key));
   }
   {
     std::unique_lock lock(mutex_);
@@ -63,12 +72,12 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
     changed_.wait(lock, [&] { return !paused_ && states_.TryBegin(encoded); });
     --waiters_;
     ++under_way_;
-    if (request.moves_tree) states_.TouchAll();
     for (const RegionMark& mark : request.ahead) {
       states_.Adopt(EncodeRegionKey(mark.key), tick_);
     }
   }
-  RegionChange change(this, std::move(encoded), std::move(request.marks));
+  RegionChange change(this, std::move(encoded), std::move(request.marks),
+                      std::move(request.covered));
   if (!hooks_.before_first_change().ok()) return Errno(EIO);
   bool flush = request.also && request.also(request.down);
   // A leg that lacks any of it, or what lies on the way to it, takes nothing
@@ -77,33 +86,50 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   for (const RegionMark& mark : change.marks_) {
     lacking |= log_->Lacking(mark.key);
   }
-  for (const RegionMark& mark : request.covered) {
+  for (const RegionMark& mark : change.covered_) {
     lacking |= log_->Lacking(mark.key);
   }
+  for (const RegionKey& key : request.sources) lacking |= log_->Lacking(key);
   if (request.linked) lacking |= log_->LackingAnything();
   std::move(request.moved.begin(), request.moved.end(),
             std::back_inserter(change.marks_));
-  // For legs that are down the marks that cover say enough.
-  if (!(lacking - request.down).empty()) {
-    std::move(request.covered.begin(), request.covered.end(),
-              std::back_inserter(change.marks_));
-  }
   change.missing_ = request.down | lacking;
   if (request.unnamed) change.missing_ |= request.unnamed->behind();
   change.nameless_ = request.unnamed ? std::move(request.unnamed)
                                      : std::move(request.loses_name);
   if (change.nameless_) change.nameless_->NoteBehind(change.missing_);
+  NoteNamesMissed(change.marks_, lacking - request.down);
   for (RegionMark& mark : change.marks_) {
-    mark.record.missing |= change.missing_;
+    AddMissing(mark.record, change.missing_);
     flush |= Mark(mark);
   }
+  if (request.cover) {
+    AddMissing(request.cover->record, request.down);
+    flush |= Mark(*request.cover);
+  }
+  if (!(lacking - request.down).empty()) {
+    for (RegionMark& mark : change.covered_) {
+      AddMissing(mark.record, change.missing_);
+      flush |= Mark(mark);
+    }
+  }
   for (RegionMark& mark : request.ahead) {
-    mark.record.missing |= request.down;
+    AddMissing(mark.record, request.down);
     Mark(mark);
   }
   if (flush && !Flush()) return Errno(EIO);
   if (flush) KillPoint("mark-flushed");
   return change;
+}
+
+void RegionGate::NoteNamesMissed(const std::vector<RegionMark>& marks,
+                                 LegSet legs) {
+  if (legs.empty() || !hooks_.names_missed) return;
+  for (const RegionMark& mark : marks) {
+    if (mark.key.kind != RegionKind::kEntries) continue;
+    const std::optional<RegionRecord> record = log_->Find(mark.key);
+    if (!record || !record->missing.contains(legs)) hooks_.names_missed();
+  }
 }
 
 bool RegionGate::Flush() {
@@ -153,6 +179,14 @@ void RegionGate::FinishRecovery(const std::vector<RegionKey>& keys) {
     }
   }
   changed_.notify_all();
+}
+
+void RegionGate::Carry(const std::function<std::vector<RegionKey>()>& carry) {
+  // In the log within the same critical section, as in Clear.
+  std::lock_guard lock(mutex_);
+  for (const RegionKey& key : carry()) {
+    states_.Touch(EncodeRegionKey(key), tick_);
+  }
 }
 
 void RegionGate::Tick() {

@@ -19,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,8 @@ class RegionChange {
   // what is to be changed. On record.
   LegSet missing() const { return missing_; }
   const std::vector<RegionMark>& marks() const { return marks_; }
+  // Not of a file without a name.
+  bool on_record() const { return !marks_.empty() || !covered_.empty(); }
 
   // `legs` did not take the change: they lack these regions from now on.
   // Durable when it returns OK (I8). Of a file without a name it is only noted.
@@ -60,12 +63,16 @@ class RegionChange {
  private:
   friend class RegionGate;
   RegionChange(RegionGate* gate, std::vector<std::string> encoded,
-               std::vector<RegionMark> marks)
-      : gate_(gate), encoded_(std::move(encoded)), marks_(std::move(marks)) {}
+               std::vector<RegionMark> marks, std::vector<RegionMark> covered)
+      : gate_(gate),
+        encoded_(std::move(encoded)),
+        marks_(std::move(marks)),
+        covered_(std::move(covered)) {}
 
   RegionGate* gate_;
   std::vector<std::string> encoded_;
   std::vector<RegionMark> marks_;
+  std::vector<RegionMark> covered_;
   std::shared_ptr<OpenFile> nameless_;  // during it, or after
   LegSet missing_;
 };
@@ -77,6 +84,8 @@ class RegionGate {
     std::function<absl::Status()> before_first_change;
     // The log cannot be written. True when that has been mended.
     std::function<bool()> mend_log;
+    // A leg that is up lacks the names of one more directory.
+    std::function<void()> names_missed;
   };
   // The log outlives the gate.
   RegionGate(DirtyLog* log, Hooks hooks)
@@ -91,9 +100,16 @@ class RegionGate {
     std::vector<RegionMark> moved;
     // Objects that get or lose these names: their recovery is waited for.
     std::vector<RegionKey> names;
-    // Changed too, but covered by one of the marks: not marked themselves
-    // (unless a leg lacks them), yet a recovery of them is waited for.
+    // A mark that stands already, mostly, and says enough for `covered` as far
+    // as a crash goes, and legs that are down.
+    std::optional<RegionMark> cover;
+    // Changed too: not marked themselves, unless a leg that is up lacks them
+    // (the cover says more than that it does), yet a recovery of them is waited
+    // for.
     std::vector<RegionMark> covered;
+    // What the change starts from and does not change: a leg that lacks it
+    // cannot take it, and a recovery of it is waited for.
+    std::vector<RegionKey> sources;
     // The file that changes has no name: there is nothing to mark, because no
     // crash can show it again.
     std::shared_ptr<OpenFile> unnamed;
@@ -106,11 +122,9 @@ class RegionGate {
     // The object has other names, under which the log may know what this one
     // does not tell: a leg that lacks anything counts as lacking this.
     bool linked = false;
-    // Records are copied to other places: no clear that is under way may take
-    // effect on any.
-    bool moves_tree = false;
-    // More to do to the log before the flush (a rename's re-keying), given
-    // the legs that are down; true when it left something to flush.
+    // More to do to the log before the flush (a rename's re-keying, see
+    // Carry), given the legs that are down; true when it left something to
+    // flush.
     std::function<bool(LegSet down)> also;
   };
 
@@ -122,6 +136,11 @@ class RegionGate {
   // for other recoveries of them.
   void StartRecovery(const std::vector<RegionKey>& keys);
   void FinishRecovery(const std::vector<RegionKey>& keys);
+
+  // Lets `carry` make the log say of other places what it says of some, and
+  // answer with those places. No clear that is under way takes effect on them:
+  // it would be of something else. They are cleared in their turn.
+  void Carry(const std::function<std::vector<RegionKey>()>& carry);
 
   // Coarse time for cooling; raised by the clearing thread.
   void Tick();
@@ -159,6 +178,8 @@ class RegionGate {
  private:
   friend class RegionChange;
   void End(const std::vector<std::string>& encoded);
+  // A change makes `legs`, which are up, lack the names of more directories.
+  void NoteNamesMissed(const std::vector<RegionMark>& marks, LegSet legs);
   // Marks in the log; true when that has to be flushed.
   bool Mark(RegionMark& mark);
 

@@ -45,6 +45,7 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
   std::shared_lock names(mirror_->names_lock());
   const std::vector<RegionKey> held = {work.key};
   mirror_->gate().StartRecovery(held);
+  mirror_->log().StartCopy(work.key);
   KillPoint("recovery-names");
   const uint64_t epoch = mirror_->legs().primary_epoch();
   LegSet healed;
@@ -140,8 +141,8 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
     if (const Errno error = RemoveNames(leg, path); !error.ok()) return error;
     copy = Errno(ENOENT);
   }
-  const bool whole =
-      work.record.deep || ToNs(truth->st_ctim) >= work.record.since_ns;
+  const bool whole = work.record.deep.has(leg.slot()) ||
+                     ToNs(truth->st_ctim) >= work.record.since_ns;
   if (IsOneOfSeveral(truth) || IsOneOfSeveral(copy)) {
     const Errno error = HealLinks(work, leg, path, *truth, &made);
     if (!error.ok()) return error;
@@ -154,7 +155,7 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
     made = true;
   }
   if (made || whole || !SameAttributes(*truth, *copy)) {
-    const bool tree = made || work.record.deep;
+    const bool tree = made || work.record.deep.has(leg.slot());
     LacksWhole(path, *truth, leg, tree);
   }
   return kOk;
@@ -215,8 +216,9 @@ bool Healer::IsStillToCome(const Leg& leg, const std::string& path) const {
     const absl::string_view dir = ParentPath(at);
     const auto record =
         mirror_->log().Find(RegionKey::Entries(std::string(dir)));
-    const bool counts = record && (record->deep || dir == own);
-    if (counts && record->missing.has(leg.slot())) return true;
+    if (!record) continue;
+    const LegSet counts = dir == own ? record->missing : record->deep;
+    if (counts.has(leg.slot())) return true;
   }
   return false;
 }
@@ -297,7 +299,7 @@ void Healer::LacksWhole(const std::string& path, const struct stat& truth,
   if (S_ISREG(truth.st_mode)) attributes.tail_from = 0;
   mirror_->log().MarkRegion(RegionKey::Attributes(path), attributes);
   if (S_ISDIR(truth.st_mode) && tree) {
-    record.deep = true;
+    record.deep = record.missing;
     mirror_->log().MarkRegion(RegionKey::Entries(path), record);
   }
 }

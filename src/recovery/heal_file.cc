@@ -24,6 +24,9 @@ constexpr int kTargetFlags = O_RDWR | O_NONBLOCK;
 // waits for the changes under way in the file's directory.
 constexpr uint64_t kPieceBytes = 1 << 20;
 
+// Somebody makes the file longer all the time.
+constexpr int kTailTriesMax = 16;
+
 constexpr absl::Duration kWaitPiece = absl::Milliseconds(100);
 
 bool IsRegular(const LegFd& fd) {
@@ -72,12 +75,10 @@ bool Healer::Heal(const DirtyLog::Work& work) {
     return true;
   }
   pacer_->Spent(Pacer::kObjectBytes);
-  together_ = true;
   bool healed = HealOn(now, targets);
   if (!healed && targets.size() > 1) {
     // One that cannot have it must not keep it from the others. One at a time:
     // with its end the log no longer watches what the rest miss meanwhile.
-    together_ = false;
     bool one = false;
     targets.ForEach(
         [&](LegSlot slot) { one = one || HealOn(now, LegSet::Of(slot)); });
@@ -91,6 +92,7 @@ bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
   switch (work.key.kind) {
     case RegionKind::kEntries:
       healed = HealEntries(work, targets);
+      if (healed) mirror_->backlog().Healed();
       break;
     case RegionKind::kAttributes:
       healed = HealAttributes(work, targets);
@@ -133,6 +135,8 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
     outcome = IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
     Blame(mirror_->primary(), from.error());
   } else {
+    if (last && !TailIsHealed(key, *from, targets)) outcome = Outcome::kMore;
+    if (last) mirror_->log().StartCopy(key);
     const LegSet lost = LegsWithoutName(key.path);
     targets.ForEach([&](LegSlot slot) {
       if (lost.has(slot) || !EqualizeOn(mirror_->leg(slot), key.path, *from)) {
@@ -168,26 +172,47 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, const LegFd& from) {
   return error.ok();
 }
 
-bool Healer::HealAttributes(const DirtyLog::Work& work, LegSet targets) {
-  if (work.record.tail_from != kNoTail) {
-    // First, so that nobody sees the content under the placeholder's mode.
-    Outcome outcome = EqualizeAttributes(work.key, targets, /*last=*/false);
-    if (outcome == Outcome::kHealed) {
-      outcome = HealTail(work.key, work.record.tail_from, targets);
-    }
-    if (outcome == Outcome::kLater) {
-      progress_->SetPart(targets, 0);
-      return false;
-    }
-  }
-  const Outcome outcome = EqualizeAttributes(work.key, targets, /*last=*/true);
-  progress_->SetPart(targets, 0);
-  return outcome != Outcome::kLater;
+bool Healer::EqualizeBy(const std::string& path, LegSet targets) {
+  const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(path, O_PATH);
+  bool equal = from.ok();
+  targets.ForEach([&](LegSlot slot) {
+    equal = equal && EqualizeOn(mirror_->leg(slot), path, *from);
+  });
+  return equal;
 }
 
-Healer::Outcome Healer::HealTail(const RegionKey& key, uint64_t tail_from,
-                                 LegSet targets) {
+bool Healer::HealAttributes(const DirtyLog::Work& work, LegSet targets) {
+  Outcome outcome = Outcome::kHealed;
+  // First, so that nobody sees the content under the placeholder's mode.
+  if (work.record.tail_from != kNoTail) {
+    outcome = EqualizeAttributes(work.key, targets, /*last=*/false);
+  }
+  for (int tries = 0; outcome != Outcome::kLater && tries < kTailTriesMax;
+       ++tries) {
+    outcome = HealTail(work.key, targets);
+    if (outcome == Outcome::kLater) break;
+    // If it is gone, that is seen here.
+    outcome = EqualizeAttributes(work.key, targets, /*last=*/true);
+    if (outcome != Outcome::kMore) break;
+  }
+  progress_->SetPart(targets, 0);
+  return outcome == Outcome::kHealed || outcome == Outcome::kGone;
+}
+
+// `file`: the primary's, whose size nobody changes meanwhile.
+bool Healer::TailIsHealed(const RegionKey& key, const LegFd& file,
+                          LegSet targets) {
+  const ErrnoOr<struct stat> st = StatObject(file);
+  if (!st.ok() || !S_ISREG(st->st_mode)) return true;
+  const uint64_t next = mirror_->log().TailToHeal(key, targets);
+  const uint64_t size = static_cast<uint64_t>(st->st_size);
+  return next == kNoTail || next * mirror_->log().GetRegionSize() >= size;
+}
+
+Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
+  const uint64_t tail_from = mirror_->log().TailToHeal(key, targets);
+  if (tail_from == kNoTail) return Outcome::kHealed;
   for (uint64_t index = tail_from;;) {
     if (*stopping_) return Outcome::kLater;
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(key.path);
@@ -199,7 +224,7 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, uint64_t tail_from,
       return std::min(next * region_bytes, size);
     };
     const auto done_before = [&](uint64_t next) {
-      if (together_) mirror_->log().AdvanceTail(key, next);
+      mirror_->log().AdvanceTail(key, next, targets);
       progress_->SetPart(targets,
                          bytes_before(next) - tail_from * region_bytes);
     };
@@ -259,8 +284,11 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
   }
   const RegionRange range = {key.index, key.index + 1};
   const Outcome outcome = HealRegions(key.path, range, targets, [&] {
-    // Writing changed its times, and it may have dropped a capability.
-    mirror_->log().MarkRegion(RegionKey::Attributes(key.path), attributes);
+    // Writing changed its times, and it may have dropped a capability. At once:
+    // as long as a leg lacks the attributes, it takes no write.
+    if (!EqualizeBy(key.path, targets)) {
+      mirror_->log().MarkRegion(RegionKey::Attributes(key.path), attributes);
+    }
     mirror_->log().SetRegionSync(key, targets, true);
   });
   if (outcome == Outcome::kGone) {
@@ -281,6 +309,9 @@ Healer::Outcome Healer::HealRegions(const std::string& path, RegionRange range,
     held.push_back(RegionKey::Data(path, index));
   }
   mirror_->gate().StartRecovery(held);
+  for (uint64_t index = range.first; index < range.end; ++index) {
+    mirror_->log().StartCopy(RegionKey::Data(path, index));
+  }
   const Outcome outcome = CopyRegions(path, range, targets);
   if (outcome == Outcome::kHealed) healed();
   mirror_->gate().FinishRecovery(held);

@@ -49,6 +49,12 @@ ErrnoOr<bool> Healer::PutAside(Leg& leg, const std::string& path,
   }
   if (!wanted) return false;
   const std::string aside = AsidePath(path);
+  if (const ErrnoOr<struct stat> before = leg.Stat(aside);
+      before.ok() && mirror_->log().MovedTo(aside, leg.slot()).empty()) {
+    // By one that was killed then; what has the name now was made since.
+    NoteMove(leg, path, aside, *before);
+    return false;
+  }
   Errno error = RemoveTree(leg, aside);
   if (error.ok()) error = leg.Rename(path, aside, 0);
   leg.NamesReplaced();
@@ -105,6 +111,7 @@ Errno Healer::BringMoved(const DirtyLog::Work& work, Leg& leg,
     if (IsLegFailure(error)) return error;
     if (error.ok()) {
       KillPoint("moved-brought");
+      mirror_->log().SetOrigin(path, leg.slot(), path);
       NoteMove(leg, source, path, *st);
       if (!IsAside(source) && ParentPath(source) != work.key.path) {
         NameIsMissing(source, leg.slot());
@@ -112,8 +119,8 @@ Errno Healer::BringMoved(const DirtyLog::Work& work, Leg& leg,
       *brought = true;
     }
   }
-  // Done, or it cannot be done.
-  mirror_->log().SetOrigin(path, leg.slot(), path);
+  // It cannot be done.
+  if (!*brought) mirror_->log().SetOrigin(path, leg.slot(), path);
   return kOk;
 }
 

@@ -87,13 +87,17 @@ class Healer {
                    const std::string& path, bool* brought);
 
   // --- heal_file.cc ---
-  enum class Outcome { kHealed, kGone, kLater };
+  // kMore: more came to be lacked meanwhile.
+  enum class Outcome { kHealed, kGone, kLater, kMore };
   bool HealAttributes(const DirtyLog::Work& work, LegSet targets);
   bool HealData(const DirtyLog::Work& work, LegSet targets);
   Outcome EqualizeAttributes(const RegionKey& key, LegSet targets, bool last);
   LegSet LegsWithoutName(const std::string& path);
+  // Attributes only, while changes are held off.
+  bool EqualizeBy(const std::string& path, LegSet targets);
   bool EqualizeOn(Leg& leg, const std::string& path, const LegFd& from);
-  Outcome HealTail(const RegionKey& key, uint64_t tail_from, LegSet targets);
+  bool TailIsHealed(const RegionKey& key, const LegFd& file, LegSet targets);
+  Outcome HealTail(const RegionKey& key, LegSet targets);
   uint64_t SkipHoles(const std::string& path, uint64_t index, LegSet targets);
   // `healed` is called while changes of the region are still held off.
   Outcome HealRegions(const std::string& path, RegionRange range,
@@ -112,8 +116,6 @@ class Healer {
   const std::atomic<bool>* const stopping_;
   CallBuffer buffers_[2] = {CallBuffer(kCopyBufferBytes),
                             CallBuffer(kCopyBufferBytes)};
-  // All that lack the region are healed at once.
-  bool together_ = true;
   // Paths of the directory in work that are right on the leg in work.
   absl::flat_hash_set<std::string> names_healed_;
 };

@@ -17,11 +17,18 @@ namespace {
 // Few, so that names that a leg came to lack meanwhile soon have their turn:
 // until then it misses all that is done beneath them.
 constexpr size_t kBatchMax = 32;
-// One: two that heal different names of one file at the same time would each
-// make a file of their own of it.
-constexpr size_t kWorkers = 1;
+// Contents and attributes; most of the time goes by waiting for one leg or the
+// other. Names are healed by one: two that heal different names of one file at
+// the same time would each make a file of their own of it.
+constexpr size_t kWorkers = 4;
 constexpr int kRetryMsMin = 200;
 constexpr int kRetryMsMax = 10'000;
+
+bool HasNames(const std::vector<DirtyLog::Work>& batch) {
+  return std::any_of(batch.begin(), batch.end(), [](const auto& work) {
+    return work.key.kind == RegionKind::kEntries;
+  });
+}
 
 // Of what was moved while the leg was away: nobody wants it any more.
 void RemoveLeftovers(Leg& leg) {
@@ -82,6 +89,7 @@ void Recovery::Run() {
     healed_ = 0;
     while (!stopping_ && HealBatch()) {
     }
+    mirror_->backlog().Done();
     const bool all = ReleaseFailed() == 0;
     if (stopping_) return;
     AnnounceEnd();
@@ -149,8 +157,13 @@ void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
       }
     }
   };
+  const bool names = HasNames(batch);
+  if ((mirror_->log().LackingNames() & mirror_->secondaries()).empty()) {
+    mirror_->backlog().Done();
+  }
+  const size_t workers = names ? 1 : std::min(kWorkers, batch.size());
   std::vector<Fiber> helpers;
-  for (size_t n = 1; n < std::min(kWorkers, batch.size()); ++n) {
+  for (size_t n = 1; n < workers; ++n) {
     helpers.emplace_back(watchdog_, "recovery", work);
   }
   work();

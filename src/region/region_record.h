@@ -21,13 +21,17 @@ struct RegionRecord {
   // a crash every leg but the primary is suspect.
   bool dirty = false;
 
+  // Entries only, with `dirty`: a directory moved to or from here, so that the
+  // same goes for everything beneath it, contents and attributes included.
+  bool dirty_deep = false;
+
   // Legs that lack this region (dm's "not in sync", for each leg).
   LegSet missing;
 
-  // Entries only: `missing` holds for everything beneath this directory too,
-  // contents and attributes included. How a new leg, or a leg about which the
-  // log knows nothing, is one record and not one for each file.
-  bool deep = false;
+  // Entries only, some of `missing`: legs that lack everything beneath this
+  // directory, too, contents and attributes included. How a new leg, or a leg
+  // about which the log knows nothing, is one record and not one for each file.
+  LegSet deep;
 
   // Attributes only: the object is a directory, to be healed after what lies
   // in it, because healing what lies in it changes its times.
@@ -54,10 +58,14 @@ struct RegionRecord {
 // differ is forgotten.
 RegionRecord Merge(const RegionRecord& a, const RegionRecord& b);
 
+// Without what says nothing: `deep` of legs that lack nothing here, dirty_deep
+// of what is not dirty.
+RegionRecord Tidied(RegionRecord record);
+
 // Disk format of a record, little endian: version (1), flags (1: dirty=1,
-// deep=2, directory=4), missing (8), since_ns (8), tail_from (8); where the
-// version is 2, moved_from after that (see origins.h). Version 1 is what a
-// record without it has.
+// dirty_deep=2, directory=4), missing (8), deep (8), since_ns (8), tail_from
+// (8); where the version is 2, moved_from after that (see origins.h). Version 1
+// is what a record without it has.
 std::string EncodeRegionRecord(const RegionRecord& record);
 std::optional<RegionRecord> DecodeRegionRecord(absl::string_view bytes);
 

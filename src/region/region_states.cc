@@ -77,6 +77,12 @@ void RegionStates::Adopt(const std::string& key, int64_t tick) {
   found->second.tick = tick;
 }
 
+void RegionStates::Touch(const std::string& key, int64_t tick) {
+  Entry& entry = entries_[key];
+  entry.epoch = next_epoch_++;
+  entry.tick = tick;
+}
+
 bool RegionStates::IsRecovering(const std::string& key) const {
   const auto found = entries_.find(key);
   return found != entries_.end() && found->second.recovering;

@@ -74,6 +74,9 @@ class RegionStates {
   // log), so that it is cleared in its turn.
   void Adopt(const std::string& key, int64_t tick);
 
+  // As if a change of the region had just ended.
+  void Touch(const std::string& key, int64_t tick);
+
   bool IsRecovering(const std::string& key) const;
   int PendingCount(const std::string& key) const;
   size_t size() const { return entries_.size(); }

@@ -9,7 +9,7 @@ import pytest
 
 from support import compare
 from support.mirror import run, wait_until
-from support.scene import fails_legs, keeps_up, needs_command, not_yet
+from support.scene import fails_legs, needs_command, not_yet
 
 pytestmark = pytest.mark.timeout_s(150)
 
@@ -120,7 +120,6 @@ def test_a_failed_disk_is_let_go(scene, number):
     it.finish()
 
 
-@keeps_up
 @fails_legs
 def test_mixed_file_systems(scene):
     """ext4, xfs and btrfs together; each is away once."""

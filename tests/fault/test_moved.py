@@ -233,10 +233,22 @@ POINTS = ["recovery-names:1", "recovery-names:2", "recovery-names:4",
 @by_change
 def test_killed_while_it_is_moved(scene, change, seed):
     it = scene("plain", "faulty")
-    wanted = change_while_away(it, change)
+    points = random.Random(seed).choices(POINTS, k=KILLS)
+    heal_through(it, change_while_away(it, change), points)
+
+
+def test_killed_again_after_it_was_put_aside(scene):
+    """What has its old name by then was made since."""
+    it = scene("plain", "faulty")
+    wanted = change_while_away(it, into_where_it_was)
+    heal_through(it, wanted, ["moved-aside:1", "recovery-copy:1",
+                              "moved-aside:1"])
+
+
+def heal_through(it, wanted, points):
     it.mirror.umount()
     it.things[1].restart()
-    for point in random.Random(seed).choices(POINTS, k=KILLS):
+    for point in points:
         killed = heal_and_die(it, point)
         print(f"{point}: {'killed' if killed else 'not reached'}")
         if not killed:

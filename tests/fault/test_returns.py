@@ -9,7 +9,7 @@ import pytest
 
 from support.faulty_leg import CONTENT, EVERYTHING
 from support.mirror import run
-from support.scene import BLOCK, fails_legs, keeps_up
+from support.scene import BLOCK, fails_legs
 from support.trees import change_everything, make_tree
 
 pytestmark = [pytest.mark.timeout_s(150), fails_legs]
@@ -171,7 +171,6 @@ def test_a_failed_fsync_is_not_forgotten(scene):
     assert (it.stores[1] / "f").read_bytes() == b"not yet durable"
 
 
-@keeps_up
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_disk_forgets_what_was_not_synced(scene, number):
     """The leg is away for a moment, and what had not reached the disk is

@@ -10,12 +10,11 @@ import pytest
 
 from support.faulty_leg import EVERYTHING
 from support.mirror import MountFailed
-from support.scene import fails_legs, keeps_up
+from support.scene import fails_legs
 
 pytestmark = [pytest.mark.timeout_s(240), fails_legs]
 
 
-@keeps_up
 @pytest.mark.parametrize("count", [3, 5])
 def test_down_to_one_and_back(scene, count, seed):
     it = scene(*["faulty"] * count, options=["read-policy=round-robin"])
@@ -65,7 +64,6 @@ def test_the_last_leg_fails_too(scene):
     it.finish()
 
 
-@keeps_up
 @pytest.mark.parametrize("how", ["dies", "errors"])
 def test_the_primary_fails_again_and_again(scene, how):
     """Whoever is primary: applications go on, another one takes over."""

@@ -52,10 +52,6 @@ def not_yet(what):
     return pending(False, what)
 
 
-# A leg that returns gets what it missed while applications change names without
-# a pause. With a slow leg it may not catch up in the time that a test waits.
-keeps_up = not_yet("resync that keeps up with any load")
-
 fails_legs = pending(knows_option("probe-interval"),
                      "legs that fail and return while mounted")
 hangs_no_more = pending(knows_option("leg-timeout"), "leg-timeout=",

@@ -2,6 +2,7 @@
 //
 // What dirty_log.h promises, run over every type of log. The tests named L1 to
 // L9 are the numbered contracts there.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -81,6 +82,10 @@ class Conformance : public testing::TestWithParam<std::string> {
   }
   void Flush() { ASSERT_TRUE(log_->Flush().ok()); }
 
+  DirtyLog::Moving Move(const std::string& from, const std::string& to) {
+    return log_->BeginMove(from, to, /*tree=*/true, /*exchange=*/false);
+  }
+
   RegionRecord Get(const RegionKey& key) {
     return log_->Find(key).value_or(RegionRecord());
   }
@@ -123,8 +128,9 @@ INSTANTIATE_TEST_SUITE_P(Types, Conformance, testing::ValuesIn(LogTypes()),
 TEST_P(Conformance, L1FlushedMarksSurviveACrash) {
   if (!HasStore()) GTEST_SKIP();
   const RegionRecord full{.dirty = true,
+                          .dirty_deep = true,
                           .missing = kB,
-                          .deep = true,
+                          .deep = kB,
                           .since_ns = 5,
                           .tail_from = 7};
   Mark(RegionKey::Data("f", 3), kDirty);
@@ -317,10 +323,9 @@ TEST_P(Conformance, L7AFailedFlushIsSticky) {
 
 TEST_P(Conformance, L8AClearForgetsNothingThatALegLacks) {
   const RegionKey key = RegionKey::Entries("d");
-  Mark(key, {.dirty = true, .missing = kB, .deep = true, .since_ns = 9});
+  Mark(key, {.dirty = true, .missing = kB, .deep = kB, .since_ns = 9});
   log_->ClearRegion(key);
-  EXPECT_EQ(Get(key),
-            (RegionRecord{.missing = kB, .deep = true, .since_ns = 9}));
+  EXPECT_EQ(Get(key), (RegionRecord{.missing = kB, .deep = kB, .since_ns = 9}));
   log_->SetRegionSync(key, kB, true);
   EXPECT_TRUE(Get(key).dirty) << "what was copied is not durable yet";
   log_->ClearRegion(key);
@@ -429,7 +434,7 @@ TEST_P(Conformance, LackingByTheNamesOnTheWay) {
 }
 
 TEST_P(Conformance, LackingByADeepRecord) {
-  Mark(RegionKey::Entries("a"), {.missing = kB, .deep = true});
+  Mark(RegionKey::Entries("a"), {.missing = kB, .deep = kB});
   EXPECT_EQ(log_->Lacking(RegionKey::Entries("a")), kB);
   EXPECT_EQ(log_->Lacking(RegionKey::Attributes("a")), kB);
   EXPECT_EQ(log_->Lacking(RegionKey::Attributes("a/b/c")), kB);
@@ -458,6 +463,17 @@ TEST_P(Conformance, MarkAllIsEverything) {
   }
 }
 
+TEST_P(Conformance, LackingNamesIsOfDirectoriesOnly) {
+  Mark(RegionKey::Data("f", 0), Missing(kC));
+  Mark(RegionKey::Entries("c"), kDirty);
+  EXPECT_EQ(log_->LackingNames(), LegSet());
+  Mark(RegionKey::Entries("a"), Missing(kB));
+  Mark(RegionKey::Entries("d"), {.missing = kC, .deep = kC});
+  EXPECT_EQ(log_->LackingNames(), kB | kC);
+  log_->SetRegionSync(RegionKey::Entries("d"), kC, true);
+  EXPECT_EQ(log_->LackingNames(), kB);
+}
+
 TEST_P(Conformance, DirtAloneIsInSync) {
   Mark(RegionKey::Data("f", 0), kDirty);
   EXPECT_FALSE(log_->IsClean(RegionKey::Data("f", 0)));
@@ -483,21 +499,57 @@ TEST_P(Conformance, SinceAndTailTakeTheWider) {
 TEST_P(Conformance, AdvanceTailCountsUntilTheTailGrows) {
   const RegionKey key = RegionKey::Attributes("f");
   Mark(key, {.missing = kB, .tail_from = 4});
-  log_->AdvanceTail(key, 6);
+  EXPECT_EQ(log_->TailToHeal(key, kB), 4u);
+  log_->AdvanceTail(key, 6, kB);
+  EXPECT_EQ(log_->TailToHeal(key, kB), 6u);
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), LegSet());
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 6)), kB);
   // The record still says everything: what was copied is not durable.
   EXPECT_EQ(Get(key).tail_from, 4u);
+  Mark(key, {.dirty = true, .tail_from = 4});
+  EXPECT_EQ(log_->TailToHeal(key, kB), 6u) << "the leg takes that";
   Mark(key, {.missing = kB, .tail_from = 5});
+  EXPECT_EQ(log_->TailToHeal(key, kB), 5u);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), kB);
+  log_->SetRegionSync(key, kB, true);
+  Mark(key, {.missing = kB});
+  EXPECT_EQ(log_->TailToHeal(key, kB), 4u) << "it lacks it anew";
+  Mark(RegionKey::Attributes("g"), Missing(kB));
+  EXPECT_EQ(log_->TailToHeal(RegionKey::Attributes("g"), kB), kNoTail);
+  EXPECT_EQ(log_->TailToHeal(RegionKey::Attributes("h"), kB), kNoTail);
+}
+
+TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatMayLoseIt) {
+  const RegionKey key = RegionKey::Attributes("f");
+  Mark(key, {.dirty = true, .missing = kB, .tail_from = 0});
+  log_->AdvanceTail(key, 6, kB);
+  log_->SuspectDirty(kB);
+  EXPECT_EQ(log_->TailToHeal(key, kB), 0u);
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), kB);
 }
 
 TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatCameLater) {
   const RegionKey key = RegionKey::Attributes("f");
   Mark(key, {.missing = kB, .tail_from = 0});
-  log_->AdvanceTail(key, 6);
+  log_->AdvanceTail(key, 6, kB);
   Mark(key, {.missing = kC});
-  EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), kB | kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 6)), kB | kC);
+  EXPECT_EQ(log_->TailToHeal(key, kB), 6u);
+  EXPECT_EQ(log_->TailToHeal(key, kB | kC), 0u);
+}
+
+TEST_P(Conformance, ACopySeesWhatWasMissedBeforeItAndNotAfter) {
+  const RegionKey key = RegionKey::Entries("d");
+  for (const bool before : {true, false}) {
+    Mark(key, Missing(kB));
+    ASSERT_EQ(log_->GetResyncWork(kAll, 9).size(), 1u);
+    if (before) Mark(key, Missing(kB));
+    log_->StartCopy(key);
+    if (!before) Mark(key, Missing(kB));
+    log_->SetRegionSync(key, kB, true);
+    EXPECT_EQ(log_->Lacking(key), before ? LegSet() : kB);
+  }
 }
 
 TEST_P(Conformance, AdvanceSinceWaitsForEveryLeg) {
@@ -529,7 +581,7 @@ TEST_P(Conformance, ADirtySetByARecoveryHasToBeFlushedToo) {
 // ---------------------------------------------------------------------------
 // Renames
 
-TEST_P(Conformance, CopySubtreeAddsToTheNewPlaceAndKeepsTheOld) {
+TEST_P(Conformance, AMoveAddsToTheNewPlaceAndKeepsTheOldUntilItIsDone) {
   Mark(RegionKey::Entries("a"), {.dirty = true, .since_ns = 5});
   Mark(RegionKey::Attributes("a"), {.missing = kB, .directory = true});
   Mark(RegionKey::Data("a/b/f", 3), kDirty);
@@ -537,7 +589,7 @@ TEST_P(Conformance, CopySubtreeAddsToTheNewPlaceAndKeepsTheOld) {
   Mark(RegionKey::Data("x/y/b/f", 3), Missing(kC));
   Flush();
   const RecordMap before = Records();
-  EXPECT_TRUE(log_->CopySubtree("a", "x/y"));
+  EXPECT_TRUE(Move("a", "x/y").unflushed);
   Flush();
   EXPECT_EQ(Get(RegionKey::Entries("x/y")),
             (RegionRecord{.dirty = true, .since_ns = 5}));
@@ -553,75 +605,137 @@ TEST_P(Conformance, CopySubtreeAddsToTheNewPlaceAndKeepsTheOld) {
   EXPECT_EQ(Records(), after);
 }
 
-TEST_P(Conformance, CopyObjectLeavesWhatWasBeneathAnotherOfThatName) {
+TEST_P(Conformance, AFileLeavesWhatWasBeneathAnotherOfItsName) {
   Mark(RegionKey::Attributes("a"), Missing(kB));
   Mark(RegionKey::Data("a", 7), Missing(kC));
   Mark(RegionKey::Data("a/f", 0), kDirty);
   Mark(RegionKey::Data("ab", 0), kDirty);
-  EXPECT_TRUE(log_->CopyObject("a", "x"));
+  EXPECT_TRUE(log_->CopyObject("a", "x").unflushed);
   EXPECT_EQ(Get(RegionKey::Attributes("x")), Missing(kB));
   EXPECT_EQ(Get(RegionKey::Data("x", 7)), Missing(kC));
   EXPECT_EQ(Records().size(), 6u);
+  log_->BeginMove("a", "y", /*tree=*/false, /*exchange=*/false);
+  EXPECT_EQ(Get(RegionKey::Data("y", 7)), Missing(kC));
+  EXPECT_EQ(Records().size(), 8u);
 }
 
-TEST_P(Conformance, CopySubtreeOfNothingNeedsNoFlush) {
+TEST_P(Conformance, AMoveOfNothingNeedsNoFlush) {
   Mark(RegionKey::Data("ab", 0), kDirty);
-  EXPECT_FALSE(log_->CopySubtree("a", "b"));
+  EXPECT_FALSE(Move("a", "b").unflushed);
   EXPECT_EQ(Records().size(), 1u);
 }
 
-TEST_P(Conformance, CopySubtreeTwiceNeedsOneFlush) {
+TEST_P(Conformance, AMoveDoneTwiceNeedsOneFlush) {
   Mark(RegionKey::Data("a", 0), kDirty);
-  EXPECT_TRUE(log_->CopySubtree("a", "b"));
-  EXPECT_TRUE(log_->CopySubtree("a", "b")) << "not durable yet";
+  EXPECT_TRUE(Move("a", "b").unflushed);
+  EXPECT_TRUE(Move("a", "b").unflushed) << "not durable yet";
   Flush();
-  EXPECT_FALSE(log_->CopySubtree("a", "b"));
+  EXPECT_FALSE(Move("a", "b").unflushed);
 }
 
-TEST_P(Conformance, OneDeepRecordStandsForWhatLiesBeneath) {
-  Mark(RegionKey::Entries("a"), {.dirty = true, .since_ns = 5});
-  Mark(RegionKey::Attributes("a"), {.missing = kB, .directory = true});
-  Mark(RegionKey::Data("a/b/f", 3), {.dirty = true, .missing = kC});
-  Mark(RegionKey::Entries("a/b"), Missing(kB));
-  Mark(RegionKey::Data("ab", 0), kDirty);
+TEST_P(Conformance, AMoveNamesThePlacesItCopiesTo) {
+  Mark(RegionKey::Data("a/f", 0), kDirty);
+  Mark(RegionKey::Entries("a"), Missing(kB));
+  const DirtyLog::Moving moving = Move("a", "b");
+  EXPECT_THAT(moving.copies,
+              testing::UnorderedElementsAre(RegionKey::Data("b/f", 0),
+                                            RegionKey::Entries("b")));
+}
+
+// What is made at the old place was not there when the leg came to lack things.
+TEST_P(Conformance, WhatMovedIsLackedAtItsOldPlaceOnlyAfterACrash) {
+  Mark(RegionKey::Attributes("a"), {.missing = kB | kC, .tail_from = 0});
+  Mark(RegionKey::Data("a", 7), Missing(kB));
+  const DirtyLog::Moving moving =
+      log_->BeginMove("a", "x", /*tree=*/false, /*exchange=*/false);
   Flush();
-  const RecordMap before = Records();
-  log_->ForgetCovered("a");
-  EXPECT_EQ(Records(), before) << "it is not covered";
-  EXPECT_TRUE(log_->CoverSubtree("a"));
-  log_->ForgetCovered("a");
-  EXPECT_EQ(Records().size(), before.size()) << "the cover is not durable";
+  log_->FinishMove(moving, kB);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a", 7)), kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("x", 7)), kB | kC);
   Flush();
-  EXPECT_FALSE(log_->CoverSubtree("a"));
-  log_->ForgetCovered("a");
-  EXPECT_EQ(
-      Get(RegionKey::Entries("a")),
-      (RegionRecord{
-          .dirty = true, .missing = kB | kC, .deep = true, .since_ns = 5}));
-  EXPECT_EQ(Get(RegionKey::Attributes("a")),
-            (RegionRecord{.missing = kB, .directory = true}));
-  EXPECT_EQ(Get(RegionKey::Data("ab", 0)), kDirty);
-  EXPECT_EQ(Records().size(), 3u);
-  EXPECT_TRUE(log_->FlushLazily().ok());
   if (!HasStore()) return;
-  const RecordMap after = Records();
-  Crash(LegSet());
-  EXPECT_EQ(Records(), after);
+  Crash(kB | kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a", 7)), kB | kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a", 8)), kB | kC);
 }
 
-TEST_P(Conformance, NothingBeneathNeedsNoCover) {
-  Mark(RegionKey::Attributes("a"), Missing(kB));
+TEST_P(Conformance, ADirectoryThatMovedLeavesOneRecord) {
+  const RegionRecord moved{.dirty = true, .dirty_deep = true};
+  Mark(RegionKey::Entries("a"), {.dirty = true, .missing = kB, .since_ns = 5});
+  Mark(RegionKey::Data("a/b/f", 3), {.dirty = true, .missing = kB});
+  Mark(RegionKey::Entries("a/b"), {.missing = kB, .deep = kB});
+  Mark(RegionKey::Data("ab", 0), kDirty);
+  const DirtyLog::Moving moving =
+      log_->BeginMove("a", "x", /*tree=*/true, /*exchange=*/false);
+  Mark(RegionKey::Entries("a"), moved);
   Flush();
-  EXPECT_FALSE(log_->CoverSubtree("a"));
-  EXPECT_EQ(Records().size(), 1u);
+  log_->FinishMove(moving, kB);
+  EXPECT_EQ(Get(RegionKey::Entries("a")),
+            (RegionRecord{.dirty = true, .dirty_deep = true, .since_ns = 5}));
+  EXPECT_EQ(Get(RegionKey::Data("a/b/f", 3)), RegionRecord());
+  EXPECT_EQ(Get(RegionKey::Entries("a/b")), RegionRecord());
+  EXPECT_EQ(Get(RegionKey::Data("ab", 0)), kDirty);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("x/b/f", 3)), kB);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a/b/f", 3)), LegSet());
+  Flush();
+  if (!HasStore()) return;
+  Crash(kB | kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a/b/f", 3)), kB | kC);
+}
+
+TEST_P(Conformance, ADirectoryLeavesWhatItsEntriesDoNotSay) {
+  Mark(RegionKey::Data("a/f", 3), Missing(kB | kC));
+  // Not marked, not durable, or a leg that missed the move and is not marked.
+  const DirtyLog::Moving moving =
+      log_->BeginMove("a", "x", /*tree=*/true, /*exchange=*/false);
+  Flush();
+  log_->FinishMove(moving, LegSet());
+  EXPECT_EQ(Get(RegionKey::Data("a/f", 3)), Missing(kB | kC));
+  Mark(RegionKey::Entries("a"), {.dirty = true, .dirty_deep = true});
+  log_->FinishMove(moving, LegSet());
+  EXPECT_EQ(Get(RegionKey::Data("a/f", 3)), Missing(kB | kC));
+  Flush();
+  log_->FinishMove(moving, kB);
+  EXPECT_EQ(Get(RegionKey::Data("a/f", 3)),
+            (RegionRecord{.dirty = true, .missing = kC}));
+  Mark(RegionKey::Entries("a"), {.missing = kC, .deep = kC});
+  Flush();
+  log_->FinishMove(moving, kB);
+  EXPECT_EQ(Get(RegionKey::Data("a/f", 3)), RegionRecord());
+}
+
+TEST_P(Conformance, WhatChangesPlacesIsLackedWhereItIs) {
+  Mark(RegionKey::Data("a/f", 0), Missing(kB));
+  Mark(RegionKey::Data("a/both", 0), Missing(kB));
+  Mark(RegionKey::Data("b/both", 0), Missing(kB | kC));
+  Mark(RegionKey::Data("b/g", 0), Missing(kC));
+  const DirtyLog::Moving moving =
+      log_->BeginMove("a", "b", /*tree=*/true, /*exchange=*/true);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a/f", 0)), kB);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("b/f", 0)), kB);
+  for (const char* place : {"a", "b"}) {
+    Mark(RegionKey::Entries(place), {.dirty = true, .dirty_deep = true});
+  }
+  Flush();
+  log_->FinishMove(moving, kB | kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a/f", 0)), LegSet());
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("b/f", 0)), kB);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a/g", 0)), kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("b/g", 0)), LegSet());
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("a/both", 0)), kB | kC);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("b/both", 0)), kB);
 }
 
 TEST_P(Conformance, DirectoriesMovedIntoEachOtherDoNotMultiplyRecords) {
-  const auto move = [&](const std::string& from, const std::string& to) {
-    log_->CopySubtree(from, to);
-    log_->CoverSubtree(from);
+  const auto move = [&](const std::string& from, const std::string& to,
+                        bool exchange) {
+    const DirtyLog::Moving moving =
+        log_->BeginMove(from, to, /*tree=*/true, exchange);
+    for (const std::string& place : {from, to}) {
+      Mark(RegionKey::Entries(place), {.dirty = true, .dirty_deep = true});
+    }
     Flush();
-    log_->ForgetCovered(from);
+    log_->FinishMove(moving, kB | kC);
   };
   for (int n = 0; n < 6; ++n) {
     Mark(RegionKey::Entries(absl::StrCat("d", n)), Missing(kB));
@@ -631,11 +745,12 @@ TEST_P(Conformance, DirectoriesMovedIntoEachOtherDoNotMultiplyRecords) {
     for (int n = 1; n < 6; ++n) {
       const std::string one = absl::StrCat("d", n);
       const std::string other = absl::StrCat("d", n - 1, "/sub");
-      move(one, other);
-      move(other, one);
+      move(one, other, false);
+      move(other, one, false);
+      move(one, absl::StrCat("d", n - 1), true);
     }
   }
-  EXPECT_LT(Records().size(), 100u);
+  EXPECT_LT(Records().size(), 40u);
 }
 
 // ---------------------------------------------------------------------------
@@ -676,11 +791,11 @@ TEST_P(Conformance, OnlyALegThatLacksTheObjectHasItElsewhere) {
 TEST_P(Conformance, OriginsGoAlongWithARename) {
   Mark(RegionKey::Attributes("a/x"), Missing(kB));
   log_->SetOrigin("a/x", 1, "old");
-  log_->CopySubtree("a", "b");
+  Move("a", "b");
   EXPECT_EQ(log_->MovedTo("old", 1), (Strings{"b/x"}));
   EXPECT_EQ(log_->OriginOf("a/x", 1), "a/x");
   // Back where the leg has it.
-  log_->CopySubtree("b/x", "old");
+  Move("b/x", "old");
   EXPECT_EQ(log_->MovedTo("old", 1), Strings());
   EXPECT_EQ(log_->OriginOf("old", 1), "old");
 }
@@ -729,16 +844,28 @@ TEST_P(Conformance, WorkComesRankByRank) {
   Mark(RegionKey::Data("f", 1), Missing(kB));
   Mark(RegionKey::Data("f", 0), Missing(kB));
   Mark(RegionKey::Attributes("f"), Missing(kB));
-  Mark(RegionKey::Entries("new"), {.missing = kB, .deep = true});
+  Mark(RegionKey::Entries("new"), {.missing = kB, .deep = kB});
   Mark(RegionKey::Entries("d"), Missing(kB));
   Mark(RegionKey::Entries("c"), Missing(kB));
 
   EXPECT_EQ(Work(kB), (Strings{"entries c", "entries d"}));
   log_->SetRegionSync(RegionKey::Entries("c"), kB, true);
   log_->SetRegionSync(RegionKey::Entries("d"), kB, true);
-  EXPECT_EQ(Work(kB), (Strings{"attributes f", "data f 0", "data f 1"}));
   EXPECT_EQ(Work(kB), (Strings{"entries new"}));
+  EXPECT_EQ(Work(kB), (Strings{"attributes f", "data f 0", "data f 1"}));
   EXPECT_EQ(Work(kB), (Strings{"attributes d/e", "attributes d"}));
+}
+
+TEST_P(Conformance, ATreeWaitsWhileManyContentsDo) {
+  Mark(RegionKey::Entries("new"), {.missing = kB, .deep = kB});
+  for (int n = 0; n < 5000; ++n) Mark(RegionKey::Data("f", n), Missing(kB));
+  EXPECT_EQ(Work(kB, 1), (Strings{"data f 0"}));
+  Mark(RegionKey::Entries("c"), Missing(kB));
+  EXPECT_EQ(Work(kB, 1), (Strings{"entries c"}));
+  for (int n = 0; n < 2000; ++n) {
+    log_->SetRegionSync(RegionKey::Data("f", n), kB, true);
+  }
+  EXPECT_EQ(Work(kB, 1), (Strings{"entries new"}));
 }
 
 TEST_P(Conformance, WorkWaitsForTheNamesOnTheWay) {
@@ -756,11 +883,11 @@ TEST_P(Conformance, WorkWaitsForTheNamesOnTheWay) {
 }
 
 TEST_P(Conformance, WorkWaitsOnlyForTheLegsItIsFor) {
-  Mark(RegionKey::Entries(""), {.missing = kB, .deep = true});
+  Mark(RegionKey::Entries(""), {.missing = kB, .deep = kB});
   Mark(RegionKey::Data("a/f", 0), Missing(kC));
   Mark(RegionKey::Data("a/g", 0), Missing(kB));
-  EXPECT_EQ(Work(kB | kC), Strings{"data a/f 0"}) << "B has no names yet";
   EXPECT_EQ(Work(kB | kC), Strings{"entries "});
+  EXPECT_EQ(Work(kB | kC), Strings{"data a/f 0"}) << "B has no names yet";
   EXPECT_EQ(Work(kB | kC), Strings{});
 }
 
@@ -777,7 +904,7 @@ TEST_P(Conformance, DirectoryAttributesWaitForWhatLiesInTheDirectory) {
 TEST_P(Conformance, FewDeepEntriesAreHandedOutAtOnce) {
   for (int i = 0; i < 100; ++i) {
     Mark(RegionKey::Entries(absl::StrCat("d", 100 + i)),
-         {.missing = kB, .deep = true});
+         {.missing = kB, .deep = kB});
   }
   const Strings first = Work(kB);
   EXPECT_EQ(first.size(), 64u);
@@ -849,7 +976,7 @@ TEST_P(Conformance, ForEachIsInKeyOrder) {
 }
 
 TEST_P(Conformance, CopyAllCarriesEverythingToAnotherLog) {
-  Mark(RegionKey::Entries("d"), {.missing = kB, .deep = true, .since_ns = 4});
+  Mark(RegionKey::Entries("d"), {.missing = kB, .deep = kB, .since_ns = 4});
   Mark(RegionKey::Data("f", 9), kDirty);
   LogOptions options = Options();
   options.dir = temp_ / "moved";
@@ -873,11 +1000,17 @@ class ModelLog {
   RecordMap records;
   std::set<std::string> handed_out;
   std::map<std::string, LegSet> missed_again;
-  std::map<std::string, uint64_t> healed_to;  // see DirtyLog::AdvanceTail
+  // See DirtyLog::AdvanceTail.
+  std::map<std::string, std::pair<uint64_t, LegSet>> healed_to;
 
   LegSet MissingOf(const RegionKey& key) const {
     const auto found = records.find(EncodeRegionKey(key));
     return found == records.end() ? LegSet() : found->second.missing;
+  }
+
+  LegSet DeepOf(const std::string& path) const {
+    const auto found = records.find(EncodeRegionKey(RegionKey::Entries(path)));
+    return found == records.end() ? LegSet() : found->second.deep;
   }
 
   LegSet NamesLacking(const std::string& path) const {
@@ -895,27 +1028,27 @@ class ModelLog {
   LegSet Lacking(const RegionKey& key) const {
     LegSet lacking = MissingOf(key) | NamesLacking(key.path);
     if (key.kind == RegionKind::kEntries) return lacking;
-    const auto entries =
-        records.find(EncodeRegionKey(RegionKey::Entries(key.path)));
-    if (entries != records.end() && entries->second.deep) {
-      lacking |= entries->second.missing;
-    }
+    lacking |= DeepOf(key.path);
     const auto attributes =
         records.find(EncodeRegionKey(RegionKey::Attributes(key.path)));
     if (key.kind != RegionKind::kData || attributes == records.end()) {
       return lacking;
     }
-    const auto healed = healed_to.find(attributes->first);
-    if (attributes->second.tail_from <= key.index &&
-        (healed == healed_to.end() || healed->second <= key.index)) {
+    if (attributes->second.tail_from <= key.index) {
       lacking |= attributes->second.missing;
+      const auto healed = healed_to.find(attributes->first);
+      if (healed != healed_to.end() && key.index < healed->second.first) {
+        lacking -= healed->second.second - NamesLacking(key.path) -
+                   MissingOf(key) - DeepOf(key.path);
+      }
     }
     return lacking;
   }
 
-  static int Rank(const RegionKey& key, const RegionRecord& record) {
-    if (key.kind == RegionKind::kEntries) return record.deep ? 2 : 0;
-    return key.kind == RegionKind::kAttributes && record.directory ? 3 : 1;
+  static int Rank(const RegionKey& key, const RegionRecord& record,
+                  LegSlot leg) {
+    if (key.kind == RegionKind::kEntries) return record.deep.has(leg) ? 1 : 0;
+    return key.kind == RegionKind::kAttributes && record.directory ? 3 : 2;
   }
 
   bool AllWaitBeneath(const std::string& path, LegSet legs) const {
@@ -930,7 +1063,7 @@ class ModelLog {
       const RegionKey key = *DecodeRegionKey(encoded);
       const bool beneath = path.empty() || key.path == path ||
                            key.path.rfind(path + "/", 0) == 0;
-      if (beneath && Rank(key, record) != 3 &&
+      if (beneath && Rank(key, record, 0) != 3 &&
           !(record.missing & legs).empty()) {
         return true;
       }
@@ -943,20 +1076,22 @@ class ModelLog {
     size_t deep_out = 0;
     for (const auto& [encoded, record] : records) {
       const RegionKey key = *DecodeRegionKey(encoded);
-      const int rank = Rank(key, record);
       const LegSet wanted = record.missing & reachable;
       if (handed_out.contains(encoded)) {
-        deep_out += rank == 2;
+        deep_out += !record.deep.empty();
         continue;
       }
       if (wanted.empty() || !(NamesLacking(key.path) & wanted).empty() ||
-          (rank == 3 && AllWaitBeneath(key.path, wanted))) {
+          (Rank(key, record, 0) == 3 && AllWaitBeneath(key.path, wanted))) {
         continue;
       }
-      ranks[rank].push_back(encoded);
+      std::set<int> of_legs;
+      wanted.ForEach(
+          [&](LegSlot leg) { of_legs.insert(Rank(key, record, leg)); });
+      for (const int rank : of_legs) ranks[rank].push_back(encoded);
     }
     std::reverse(ranks[3].begin(), ranks[3].end());
-    if (ranks[2].size() > 64 - deep_out) ranks[2].resize(64 - deep_out);
+    if (ranks[1].size() > 64 - deep_out) ranks[1].resize(64 - deep_out);
     for (Strings& rank : ranks) {
       if (rank.empty()) continue;
       if (rank.size() > count_max) rank.resize(count_max);
@@ -1006,7 +1141,8 @@ class RandomOperations : public Conformance {
     RegionRecord record{.dirty = Chance(60)};
     if (Chance(40)) record.missing = SomeLegs();
     if (kind == RegionKind::kEntries) {
-      record.deep = Chance(10);
+      record.dirty_deep = record.dirty && Chance(10);
+      if (Chance(20)) record.deep = record.missing & SomeLegs();
       if (Chance(30)) record.since_ns = Roll(5);
     }
     if (kind == RegionKind::kAttributes) {
@@ -1020,9 +1156,8 @@ class RandomOperations : public Conformance {
     std::vector<RegionRecord>& values = since_flush_[encoded];
     if (values.empty()) values.push_back(ModelGet(encoded));
     values.push_back(record);
-    if (!ModelGet(encoded).missing.contains(record.missing)) {
-      model_.healed_to.erase(encoded);
-    }
+    LegSet& healed = model_.healed_to[encoded].second;
+    healed = healed & ModelGet(encoded).missing;
     if (record.clean()) {
       model_.records.erase(encoded);
       model_.handed_out.erase(encoded);
@@ -1046,7 +1181,8 @@ class RandomOperations : public Conformance {
     if (model_.handed_out.contains(encoded)) {
       model_.missed_again[encoded] |= record.missing;
     }
-    uint64_t& healed_to = model_.healed_to[encoded];
+    auto& [healed_to, legs] = model_.healed_to[encoded];
+    if ((record.missing & legs).empty()) return;
     healed_to = std::min(healed_to, record.tail_from);
   }
 
@@ -1064,6 +1200,7 @@ class RandomOperations : public Conformance {
     RegionRecord after = ModelGet(encoded);
     if (!after.dirty) return;
     after.dirty = false;
+    after.dirty_deep = false;
     SetModel(encoded, after);
   }
 
@@ -1090,6 +1227,8 @@ class RandomOperations : public Conformance {
     if (in_sync) {
       after.missing -= legs - again;
       after.dirty = true;
+      after.dirty_deep |= !(after.deep - after.missing).empty();
+      after.deep = after.deep & after.missing;
     } else {
       after.missing |= legs;
     }
@@ -1108,19 +1247,19 @@ class RandomOperations : public Conformance {
       if (!after.missing.empty()) return;
       after.since_ns = std::max(after.since_ns, to);
     } else {
-      log_->AdvanceTail(key, to);
+      const LegSet legs = SomeLegs();
+      log_->AdvanceTail(key, to, legs);
       if (after.clean()) return;
-      uint64_t& healed_to = model_.healed_to[encoded];
-      healed_to = std::max(healed_to, static_cast<uint64_t>(to));
+      model_.healed_to[encoded] = {to, legs & after.missing};
     }
     if (!after.clean() && after != ModelGet(encoded)) SetModel(encoded, after);
   }
 
-  void DoCopySubtree() {
+  void DoBeginMove() {
     // Never to a place that is copied from, or the records would multiply.
     const std::string from = std::array{"a", "a/b", "b"}[Roll(3)];
     const std::string to = std::array{"ab", "\xff/\x01"}[Roll(2)];
-    log_->CopySubtree(from, to);
+    log_->BeginMove(from, to, /*tree=*/true, /*exchange=*/false);
     const RecordMap before = model_.records;
     for (const auto& [encoded, record] : before) {
       RegionKey key = *DecodeRegionKey(encoded);
@@ -1182,7 +1321,10 @@ class RandomOperations : public Conformance {
     ASSERT_TRUE(log_->Resume(suspects).ok());
     const RecordMap loaded = model_.records;
     for (const auto& [encoded, record] : loaded) {
-      if (record.dirty) ModelMark(*DecodeRegionKey(encoded), Missing(suspects));
+      if (!record.dirty) continue;
+      RegionRecord suspicion = Missing(suspects);
+      if (record.dirty_deep) suspicion.deep = suspects;
+      ModelMark(*DecodeRegionKey(encoded), suspicion);
     }
     DoFlush();
   }
@@ -1222,7 +1364,7 @@ class RandomOperations : public Conformance {
     if (roll < 50) return DoClear();
     if (roll < 65) return DoSync();
     if (roll < 70) return DoAdvance();
-    if (roll < 75) return DoCopySubtree();
+    if (roll < 75) return DoBeginMove();
     if (roll < 90) return DoTakeWork();
     if (roll < 96) return DoFlush();
     EXPECT_TRUE(log_->FlushLazily().ok());

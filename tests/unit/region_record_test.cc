@@ -23,8 +23,9 @@ std::vector<RegionRecord> Records() {
       for (const int64_t since : {int64_t{-1}, int64_t{12345}, kNever}) {
         for (const uint64_t tail : {uint64_t{0}, uint64_t{77}, kNoTail}) {
           records.push_back({.dirty = (flags & 1) != 0,
+                             .dirty_deep = (flags & 3) == 3,
                              .missing = LegSet(missing),
-                             .deep = (flags & 2) != 0,
+                             .deep = LegSet((flags & 2) != 0 ? missing & 6 : 0),
                              .directory = (flags & 4) != 0,
                              .since_ns = since,
                              .tail_from = tail});
@@ -42,7 +43,7 @@ std::vector<RegionRecord> Records() {
 
 TEST(RegionRecord, IsCleanWithoutDirtAndMissingLegs) {
   EXPECT_TRUE(RegionRecord().clean());
-  EXPECT_TRUE((RegionRecord{.deep = true, .since_ns = 1}.clean()));
+  EXPECT_TRUE((RegionRecord{.deep = LegSet(1), .since_ns = 1}.clean()));
   EXPECT_FALSE(RegionRecord{.dirty = true}.clean());
   EXPECT_FALSE(RegionRecord{.missing = LegSet::Of(63)}.clean());
 }
@@ -50,15 +51,17 @@ TEST(RegionRecord, IsCleanWithoutDirtAndMissingLegs) {
 TEST(RegionRecord, EncodingIsExactlyAsDocumented) {
   const RegionRecord record{.dirty = true,
                             .missing = LegSet(0x0102),
+                            .deep = LegSet(0x0100),
                             .directory = true,
                             .since_ns = 3,
                             .tail_from = 0x0405};
   const char bytes[] =
       "\x01\x05"
       "\x02\x01\0\0\0\0\0\0"
+      "\0\x01\0\0\0\0\0\0"
       "\x03\0\0\0\0\0\0\0"
       "\x05\x04\0\0\0\0\0\0";
-  EXPECT_EQ(EncodeRegionRecord(record), std::string(bytes, 26));
+  EXPECT_EQ(EncodeRegionRecord(record), std::string(bytes, 34));
 }
 
 TEST(RegionRecord, WhereItWasComesAfterTheRest) {
@@ -80,7 +83,7 @@ TEST(RegionRecord, DecodeRefusesDamagedOrigins) {
   const std::string good =
       EncodeRegionRecord({.missing = LegSet(6), .moved_from = origins});
   ASSERT_TRUE(DecodeRegionRecord(good).has_value());
-  const size_t first_ends = 26 + 10 + 4;  // a whole record, too
+  const size_t first_ends = 34 + 10 + 4;  // a whole record, too
   for (size_t size = 0; size < good.size(); ++size) {
     EXPECT_EQ(DecodeRegionRecord(good.substr(0, size)).has_value(),
               size == first_ends)
@@ -91,16 +94,16 @@ TEST(RegionRecord, DecodeRefusesDamagedOrigins) {
   other[0] = 1;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value());
   other = good;
-  other[26] = 4;  // leg 2 would be at two places
+  other[34] = 4;  // leg 2 would be at two places
   EXPECT_FALSE(DecodeRegionRecord(other).has_value());
   other = good;
-  other[26] = 0;
+  other[34] = 0;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value()) << "no leg";
   other = good;
-  other[34] = 100;
+  other[42] = 100;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value()) << "longer than it is";
   other = good;
-  other[34] = 0;
+  other[42] = 0;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value()) << "no path";
 }
 
@@ -125,6 +128,11 @@ TEST(RegionRecord, DecodeRefusesOtherSizesVersionsAndFlags) {
   other = good;
   other[1] = 8;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value());
+  other[1] = 2;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value()) << "deep, not dirty";
+  other = good;
+  other[10] = 1;
+  EXPECT_FALSE(DecodeRegionRecord(other).has_value()) << "deep, not missing";
 }
 
 TEST(RegionRecord, MergeForgetsNothing) {
@@ -137,7 +145,9 @@ TEST(RegionRecord, MergeForgetsNothing) {
       EXPECT_TRUE(merged.missing.contains(a.missing));
       EXPECT_LE(merged.since_ns, a.since_ns);
       EXPECT_LE(merged.tail_from, a.tail_from);
-      EXPECT_TRUE(merged.deep || !a.deep);
+      EXPECT_TRUE(merged.deep.contains(a.deep));
+      EXPECT_TRUE(merged.dirty_deep || !a.dirty_deep);
+      EXPECT_EQ(merged, Tidied(merged));
       EXPECT_TRUE(merged.directory || !a.directory);
     }
   }
