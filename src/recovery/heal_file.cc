@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <shared_mutex>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "base/kill_point.h"
@@ -195,8 +196,12 @@ bool Healer::HealAttributes(const DirtyLog::Work& work, LegSet targets) {
     outcome = EqualizeAttributes(work.key, targets, /*last=*/true);
     if (outcome != Outcome::kMore) break;
   }
-  progress_->SetPart(targets, 0);
+  SetPart(targets, 0);
   return outcome == Outcome::kHealed || outcome == Outcome::kGone;
+}
+
+void Healer::SetPart(LegSet targets, uint64_t bytes) {
+  progress_->SetPart(targets, std::exchange(part_bytes_, bytes), bytes);
 }
 
 // `file`: the primary's, whose size nobody changes meanwhile.
@@ -225,8 +230,7 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
     };
     const auto done_before = [&](uint64_t next) {
       mirror_->log().AdvanceTail(key, next, targets);
-      progress_->SetPart(targets,
-                         bytes_before(next) - tail_from * region_bytes);
+      SetPart(targets, bytes_before(next) - tail_from * region_bytes);
     };
     const uint64_t next = SkipHoles(key.path, index, targets);
     if (next > index) {

@@ -96,6 +96,7 @@ class Healer {
   // Attributes only, while changes are held off.
   bool EqualizeBy(const std::string& path, LegSet targets);
   bool EqualizeOn(Leg& leg, const std::string& path, const LegFd& from);
+  void SetPart(LegSet targets, uint64_t bytes);
   bool TailIsHealed(const RegionKey& key, const LegFd& file, LegSet targets);
   Outcome HealTail(const RegionKey& key, LegSet targets);
   uint64_t SkipHoles(const std::string& path, uint64_t index, LegSet targets);
@@ -116,6 +117,8 @@ class Healer {
   const std::atomic<bool>* const stopping_;
   CallBuffer buffers_[2] = {CallBuffer(kCopyBufferBytes),
                             CallBuffer(kCopyBufferBytes)};
+  // Of the tail in work, as HealProgress knows it.
+  uint64_t part_bytes_ = 0;
   // Paths of the directory in work that are right on the leg in work.
   absl::flat_hash_set<std::string> names_healed_;
 };

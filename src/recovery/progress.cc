@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "recovery/progress.h"
 
+#include <algorithm>
+
 namespace mirrorfs {
 
 void HealProgress::Begin(LegSet legs) {
@@ -25,9 +27,13 @@ void HealProgress::RegionDone(LegSet legs) {
   legs.ForEach([&](LegSlot slot) { ++legs_[slot].numbers.regions; });
 }
 
-void HealProgress::SetPart(LegSet legs, uint64_t bytes) {
+void HealProgress::SetPart(LegSet legs, uint64_t before, uint64_t bytes) {
   std::lock_guard lock(mutex_);
-  legs.ForEach([&](LegSlot slot) { legs_[slot].numbers.part_bytes = bytes; });
+  legs.ForEach([&](LegSlot slot) {
+    uint64_t& part = legs_[slot].numbers.part_bytes;
+    // The repair may have begun anew since.
+    part = part - std::min(part, before) + bytes;
+  });
 }
 
 LegProgress HealProgress::Of(LegSlot leg) const {

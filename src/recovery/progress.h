@@ -19,7 +19,7 @@ struct LegProgress {
   uint64_t done_bytes = 0;    // of what was known to be missing; holes included
   uint64_t copied_bytes = 0;  // of them, those that differed
   uint64_t regions = 0;
-  // Of the record that is in work: done, though the log still says missing.
+  // Of the records in work: done, though the log still says missing.
   uint64_t part_bytes = 0;
   uint64_t bytes_per_second = 0;
 };
@@ -37,7 +37,8 @@ class HealProgress {
   // Bytes in which no leg has data.
   void Skipped(LegSet legs, uint64_t bytes);
   void RegionDone(LegSet legs);
-  void SetPart(LegSet legs, uint64_t bytes);
+  // Of a record in work `bytes` are done and not `before`, as was said last.
+  void SetPart(LegSet legs, uint64_t before, uint64_t bytes);
 
   LegProgress Of(LegSlot leg) const;
 

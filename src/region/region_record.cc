@@ -9,8 +9,8 @@
 namespace mirrorfs {
 namespace {
 
-constexpr char kVersionPlain = 1;
-constexpr char kVersionMoved = 2;
+constexpr char kVersionPlain = 3;
+constexpr char kVersionMoved = 4;
 constexpr size_t kPlainBytes = 34;
 enum Flags : uint8_t { kDirty = 1, kDirtyDeep = 2, kDirectory = 4 };
 

@@ -64,8 +64,8 @@ RegionRecord Tidied(RegionRecord record);
 
 // Disk format of a record, little endian: version (1), flags (1: dirty=1,
 // dirty_deep=2, directory=4), missing (8), deep (8), since_ns (8), tail_from
-// (8); where the version is 2, moved_from after that (see origins.h). Version 1
-// is what a record without it has.
+// (8); where the version is 4, moved_from after that (see origins.h). Version 3
+// is what a record without it has; 1 and 2 had another form.
 std::string EncodeRegionRecord(const RegionRecord& record);
 std::optional<RegionRecord> DecodeRegionRecord(absl::string_view bytes);
 

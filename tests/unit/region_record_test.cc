@@ -56,7 +56,7 @@ TEST(RegionRecord, EncodingIsExactlyAsDocumented) {
                             .since_ns = 3,
                             .tail_from = 0x0405};
   const char bytes[] =
-      "\x01\x05"
+      "\x03\x05"
       "\x02\x01\0\0\0\0\0\0"
       "\0\x01\0\0\0\0\0\0"
       "\x03\0\0\0\0\0\0\0"
@@ -69,7 +69,7 @@ TEST(RegionRecord, WhereItWasComesAfterTheRest) {
   record.missing = LegSet(5);
   std::string plain = EncodeRegionRecord(record);
   record.moved_from = Moved("old/name", {0, 2});
-  plain[0] = 2;
+  plain[0] = 4;
   const char more[] =
       "\x05\0\0\0\0\0\0\0"
       "\x08\0"
@@ -91,7 +91,7 @@ TEST(RegionRecord, DecodeRefusesDamagedOrigins) {
   }
   EXPECT_FALSE(DecodeRegionRecord(good + '\0').has_value());
   std::string other = good;
-  other[0] = 1;
+  other[0] = 3;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value());
   other = good;
   other[34] = 4;  // leg 2 would be at two places
@@ -121,9 +121,9 @@ TEST(RegionRecord, DecodeRefusesOtherSizesVersionsAndFlags) {
   EXPECT_FALSE(DecodeRegionRecord(good.substr(1)).has_value());
   EXPECT_FALSE(DecodeRegionRecord(good + '\0').has_value());
   std::string other = good;
-  other[0] = 2;
+  other[0] = 4;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value());
-  other[0] = 3;
+  other[0] = 1;
   EXPECT_FALSE(DecodeRegionRecord(other).has_value());
   other = good;
   other[1] = 8;
