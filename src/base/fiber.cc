@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <atomic>
+
 #include "base/thread.h"
 
 namespace mirrorfs {
@@ -140,14 +142,20 @@ void call_internal::MakeOnCarrier(CallTarget& target, PendingCall& call) {
 
 void CloseOn(CallTarget& target, UniqueFd fd) {
   if (!OnFiber()) return;
-  // Shared, to see whether the call was made, or is still being made.
-  const auto shared = std::make_shared<UniqueFd>(std::move(fd));
-  const Errno error = MakeCall(target, [shared] {
-    shared->Reset();
+  // A call that times out may be about to close it at the same moment, so it is
+  // for whoever takes it first.
+  struct Closing {
+    UniqueFd fd;
+    std::atomic<bool> taken{false};
+  };
+  const auto closing = std::make_shared<Closing>();
+  closing->fd = std::move(fd);
+  const Errno error = MakeCall(target, [closing] {
+    if (!closing->taken.exchange(true)) closing->fd.Reset();
     return kOk;
   });
-  if (!error.ok() && shared.use_count() == 1) {
-    target.CloseLater(std::move(*shared));
+  if (!error.ok() && !closing->taken.exchange(true)) {
+    target.CloseLater(std::move(closing->fd));
   }
 }
 

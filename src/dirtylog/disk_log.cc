@@ -6,6 +6,7 @@
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include <atomic>
 #include <cstdarg>
 #include <optional>
 #include <system_error>
@@ -316,22 +317,28 @@ absl::StatusOr<DiskLog::OpenStore> DiskLog::OpenOne(
 }
 
 void DiskLog::Close(OpenStore store) {
-  // Shared, to see whether the call was made, or is still being made.
-  const auto last = std::make_shared<std::shared_ptr<Db>>(std::move(store.db));
+  // A call that times out may be about to close it at the same moment, so it is
+  // for whoever takes it first.
+  struct Last {
+    std::shared_ptr<Db> db;
+    std::atomic<bool> taken{false};
+  };
+  const auto last = std::make_shared<Last>();
+  last->db = std::move(store.db);
   const absl::Status closed = MakeCall(*store.target, [last] {
-    *last = nullptr;
+    if (!last->taken.exchange(true)) last->db = nullptr;
     return absl::OkStatus();
   });
-  if (closed.ok() || last.use_count() > 1) return;
+  if (closed.ok() || last->taken.exchange(true)) return;
   // Another call to it hangs; so would this one.
   store.target->BeginLateCall();
   try {
     StartThread("late-close", [last, target = store.target] {
-      *last = nullptr;
+      last->db = nullptr;
       target->EndLateCall();
     }).detach();
   } catch (const std::system_error&) {
-    new std::shared_ptr<Db>(std::move(*last));  // never closed, then
+    new std::shared_ptr<Db>(std::move(last->db));  // never closed, then
   }
 }
 

@@ -56,13 +56,15 @@ Errno SetSize(const LegFd& fd, off_t size) {
   return fd.Call([size](int fd) { return SetSize(fd, size); });
 }
 
-// `size` bytes of the buffer, from `at` in it on.
-Errno WriteFully(const LegFd& fd, const CallBuffer& buffer, size_t at,
-                 size_t size, uint64_t offset) {
+// `size` bytes of the buffer, from `at` in it on. Where that takes too long the
+// buffer is another afterwards: who is late still reads from this one.
+Errno WriteFully(const LegFd& fd, CallBuffer& buffer, size_t at, size_t size,
+                 uint64_t offset) {
   for (size_t done = 0; done < size;) {
     const ErrnoOr<size_t> written = WriteContent(
         fd, absl::string_view(buffer.data() + at + done, size - done),
         offset + done, ContentWriter(), buffer.shared());
+    if (written.error() == Errno(ETIMEDOUT)) buffer.Renew();
     if (!written.ok()) return written.error();
     if (*written == 0) return Errno(ENOSPC);
     done += *written;
@@ -75,10 +77,9 @@ bool IsZero(const char* data, size_t size) {
 }
 
 // Writes the blocks of `wanted` that are not in `present`.
-Errno WriteDifferences(const LegFd& to, uint64_t offset,
-                       const CallBuffer& wanted, size_t size,
-                       const CallBuffer& present, size_t present_size,
-                       CopyCount* count) {
+Errno WriteDifferences(const LegFd& to, uint64_t offset, CallBuffer& wanted,
+                       size_t size, const CallBuffer& present,
+                       size_t present_size, CopyCount* count) {
   for (size_t at = 0; at < size; at += kBlockBytes) {
     const size_t block = std::min<size_t>(kBlockBytes, size - at);
     if (at + block <= present_size &&

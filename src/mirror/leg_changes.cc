@@ -48,6 +48,36 @@ LegSlot Mirror::Heir(LegSet without) {
   return heirs.empty() ? -1 : std::countr_zero(heirs.bits());
 }
 
+void Mirror::StartListening() {
+  {
+    std::lock_guard lock(changing_legs_);
+    listening_ = true;
+    legs_->up().ForEach([this](LegSlot slot) { ListenToHangs(slot); });
+  }
+  // Those that have been hanging since before tell nobody.
+  legs_->up().ForEach([this](LegSlot slot) {
+    if (leg(slot).target()->hung()) (void)FailLeg(slot, Errno(ETIMEDOUT));
+  });
+}
+
+void Mirror::StopListening() {
+  {
+    std::lock_guard lock(changing_legs_);
+    listening_ = false;
+  }
+  // Not with the lock, which who is failing a leg right now waits for.
+  legs_->all().ForEach([this](LegSlot slot) {
+    if (legs_->known(slot)) leg(slot).target()->SetHungListener(nullptr);
+  });
+}
+
+// With changing_legs_.
+void Mirror::ListenToHangs(LegSlot slot) {
+  if (!listening_) return;
+  leg(slot).target()->SetHungListener(
+      [this, slot] { (void)FailLeg(slot, Errno(ETIMEDOUT)); });
+}
+
 bool Mirror::FailLeg(LegSlot slot, Errno error) {
   return TakeLegOut(slot, LegState::kFailed, ErrnoText(error), -1);
 }

@@ -41,21 +41,9 @@ Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
                     return ReadyForChanges() ? absl::OkStatus()
                                              : absl::UnavailableError("labels");
                   },
-                  [this] { return MendLog(); }, [this] { backlog_.Added(); }}) {
-  legs_->up().ForEach([this](LegSlot slot) { ListenToHangs(slot); });
-}
+                  [this] { return MendLog(); }, [this] { backlog_.Added(); }}) {}
 
-Mirror::~Mirror() {
-  legs_->all().ForEach([this](LegSlot slot) {
-    if (legs_->known(slot)) leg(slot).target()->SetHungListener(nullptr);
-  });
-}
-
-// A leg that does not answer fails, whoever asked it.
-void Mirror::ListenToHangs(LegSlot slot) {
-  leg(slot).target()->SetHungListener(
-      [this, slot] { (void)FailLeg(slot, Errno(ETIMEDOUT)); });
-}
+Mirror::~Mirror() { StopListening(); }
 
 void Mirror::SetReadFrom(ReadFrom read_from, LegSlot preferred) {
   preferred_ = preferred;

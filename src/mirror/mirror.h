@@ -116,6 +116,12 @@ class Mirror {
   void SetNameWatch(NameWatch* watch) { name_watch_ = watch; }
   void SetLogMover(LogMover mover) { move_log_ = std::move(mover); }
   void SetEvents(EventSink* events) { events_ = events; }
+  // From now on a leg that does not answer fails, whoever asked it: which may
+  // be at once, so all of the above is set before.
+  void StartListening();
+  // No leg fails for that any more. When this returns nobody is about it still;
+  // so it comes before anything goes that was set above.
+  void StopListening();
 
   // --- the set of legs changes: leg_changes.cc ---
   // The leg gave this error. It is down when this returns true, durably on
@@ -387,6 +393,7 @@ class Mirror {
   // waits for it.
   HandoverMutex changing_legs_;
   bool log_is_lost_ = false;  // guarded by it
+  bool listening_ = false;    // guarded by it
 };
 
 template <typename Ask>

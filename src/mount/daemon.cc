@@ -202,6 +202,11 @@ class Daemon {
  public:
   Daemon(const MountCommand& command, Watchdog* watchdog)
       : command_(command), watchdog_(watchdog) {}
+  // A leg may begin to hang at the very end; who fails it then uses much of
+  // what goes before the mirror does.
+  ~Daemon() {
+    if (mirror_ != nullptr) mirror_->StopListening();
+  }
 
   // These, and the destructor, ask the legs: to be called on a fiber.
   absl::Status Build();
@@ -449,6 +454,7 @@ absl::Status Daemon::Start(std::function<void()> ready) {
       mirror_.get(), events_.get(), pacer_.get(), &clock_, settle, watchdog_);
   recovery_->SetAdmissionListener([this] { admin_->FinishReplacing(); });
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
+  mirror_->StartListening();
   BuildOptions();
   return StartControl();
 }
@@ -537,6 +543,8 @@ absl::Status RunDaemon(const MountCommand& command, std::function<void()> ready,
   if (status.ok()) status = daemon->Serve();
   // It is stopped when the legs have been let go: that tells `mirrorfs umount`.
   const std::unique_ptr<ControlServer> control = daemon->TakeControl();
+  // Where the mount failed nobody has yet, and an answer looks into the daemon.
+  if (control != nullptr) control->EndConnections();
   (void)OnFiber(watchdog.get(), [&] {
     daemon = nullptr;
     return absl::OkStatus();

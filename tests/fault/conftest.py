@@ -7,12 +7,14 @@ MIRRORFS_FAULTS=all runs every combination of error, request and leg.
 import pytest
 
 from support.disks import MKFS
+from support.mirror import SLOWNESS
 from support.scene import LEG_TIMEOUT, REGION, Scene, knows_option
 
 
 def fault_options():
     """Short times, as far as the program knows them."""
-    wanted = {"leg-timeout": f"{LEG_TIMEOUT}s", "probe-interval": "1s"}
+    wanted = {"leg-timeout": f"{int(LEG_TIMEOUT * SLOWNESS)}s",
+              "probe-interval": "1s"}
     return [f"{name}={value}" for name, value in wanted.items()
             if knows_option(name)]
 

@@ -11,7 +11,7 @@ import pytest
 
 from support.faulty_leg import (CONTENT, EVERYTHING, LOOKS, NAMES, READS,
                                 SYNCS)
-from support.mirror import SLOWNESS, mounts_at
+from support.mirror import SLOWNESS, mounts_at, wait_until
 from support.scene import LEG_TIMEOUT, hangs_no_more
 
 pytestmark = [pytest.mark.timeout_s(150), hangs_no_more]
@@ -122,6 +122,21 @@ def test_umount_with_a_hung_leg(scene, number):
     it.mirror.mount()
     it.finish()
     assert (it.stores[number] / "g").read_bytes() == b"y" * 100000
+
+
+def test_a_leg_that_hangs_in_the_last_moment(scene):
+    """The daemon has done all else when it sees that the leg hangs: it fails
+    the leg while it takes itself apart."""
+    it = scene("plain", "faulty")
+    (it.mirror.mnt / "f").write_bytes(b"x" * 100000)
+    wait_until(lambda: not it.mirror.dirty()["regions"], 40)
+    leg = it.things[1]
+    leg.hang("fsync", path=".mirrorfs*")
+    it.mirror.cli("umount", it.mirror.mnt, check=False, timeout=60)
+    leg.clear()
+    it.mirror.wait_daemon_end()
+    it.mirror.mount()
+    it.finish()
 
 
 def test_locks_are_free_while_a_directory_rename_hangs(scene):

@@ -11,7 +11,7 @@ import pytest
 from support.mirror import run, wait_until
 from support.scene import fails_legs
 
-pytestmark = [pytest.mark.timeout_s(150), fails_legs]
+pytestmark = [pytest.mark.timeout_s(150), pytest.mark.sanitizer, fails_legs]
 
 MIB = 1 << 20
 

@@ -13,6 +13,8 @@ from support import compare
 from support.mirror import MountFailed, run
 from support.trees import change_everything, make_tree
 
+pytestmark = pytest.mark.sanitizer
+
 MIB = 1 << 20
 
 
@@ -113,7 +115,6 @@ def test_labels_of_two_mirrors(populated):
     back()
 
 
-@pytest.mark.sanitizer
 @pytest.mark.parametrize("end", ["orderly", "killed"])
 def test_a_leg_gets_exactly_what_it_missed(populated, end, seed):
     mirror = populated

@@ -13,6 +13,8 @@ import pytest
 from support.mirror import REPO, run
 from support.syscalls import RENAME_EXCHANGE, fallocate, renameat2
 
+pytestmark = pytest.mark.sanitizer
+
 MIB = 1 << 20
 
 
@@ -132,7 +134,6 @@ def test_removing_while_listing(mirror):
 
 # ---- writes that overlap
 
-@pytest.mark.sanitizer
 @pytest.mark.parametrize("engine", ["libaio", "io_uring"])
 def test_overlapping_asynchronous_writes(mirror, needs, engine):
     """Asynchronous O_DIRECT writes reach the daemon side by side."""
@@ -149,7 +150,6 @@ def test_overlapping_asynchronous_writes(mirror, needs, engine):
     mirror.settle_and_compare()
 
 
-@pytest.mark.sanitizer
 def test_overlapping_writes_of_threads(mirror):
     """Many opens of one file, writes across each other and region ends."""
     path = mirror.mnt / "f"
@@ -193,7 +193,6 @@ def test_direct_and_mapped_writes_at_once(mirror, needs):
     mirror.settle_and_compare()
 
 
-@pytest.mark.sanitizer
 def test_namespace_storm(mirror):
     """Several processes fight over the same few names."""
     for d in "xyz":
@@ -230,7 +229,6 @@ for _ in range(int(sys.argv[4])):
     mirror.settle_and_compare()
 
 
-@pytest.mark.sanitizer
 def test_renaming_directories_under_load(mirror):
     """Operations below a directory that is being renamed."""
     root = mirror.mnt

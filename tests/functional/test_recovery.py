@@ -16,6 +16,8 @@ from support.mirror import MountFailed, run, wait_until
 from support.syscalls import fallocate
 from support.trees import make_tree
 
+pytestmark = pytest.mark.sanitizer
+
 MIB = 1 << 20
 
 
@@ -69,7 +71,6 @@ def resync_totals(mirror):
 
 # ---- after SIGKILL
 
-@pytest.mark.sanitizer
 def test_killed_under_load(mirrors, log_type, seed):
     mirror = mirrors(log=log_type)
     mirror.create()
