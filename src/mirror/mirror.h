@@ -358,6 +358,8 @@ class Mirror {
   // with clears and the changes that begin held meanwhile.
   bool WhileHeld(const std::function<bool()>& change);
   LegSet RecordLegs(LegSet out);
+  bool MoveLog(LegSet out, LegSet full, LegSet* unwritten);
+  LegSet LeaveFullLeg();
   bool RecordLegGone(LegSlot slot, bool was_primary);
   absl::Status PromotePaused(LegSlot slot, bool quiet);
 
