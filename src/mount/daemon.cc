@@ -347,7 +347,7 @@ absl::Status Daemon::BuildMirror() {
   PostStart();
   if (!log_in_use_) return absl::OkStatus();
   mirror_->gate().AdoptDirty();
-  return membership_->BeforeFirstChange().empty()
+  return membership_->NameLog().empty()
              ? absl::OkStatus()
              : absl::UnavailableError("a leg's label cannot be written");
 }
