@@ -60,7 +60,15 @@ inline constexpr int64_t kClockGrainNs = 100'000'000;
 // mark a file.
 inline constexpr int64_t kCoverNs = 30'000'000'000;
 
-enum class ReadFrom { kPrimary, kRoundRobin, kPrefer };
+enum class ReadFrom { kPrimary, kRoundRobin, kPrefer, kLeastPending };
+
+// Which leg answers reads.
+struct ReadRules {
+  ReadFrom from = ReadFrom::kPrimary;
+  LegSlot preferred = -1;  // for kPrefer
+  // Read only where no other leg can be.
+  LegSet write_mostly;
+};
 
 // What happens to a leg that has no space for a change that others have: the
 // change fails, or the leg is taken out.
@@ -68,8 +76,7 @@ enum class OnEnospc { kFail, kDegrade };
 
 struct MirrorSetup {
   LegTable* legs = nullptr;
-  ReadFrom read_from = ReadFrom::kPrimary;
-  LegSlot preferred = -1;  // for kPrefer
+  ReadRules reading;
   OnEnospc on_enospc = OnEnospc::kFail;
   int64_t clock_lag_ns = 0;  // of the slowest leg, see Leg::ClockLagNs
   // The log is not consulted, and nothing is written anywhere: the primary
@@ -102,8 +109,9 @@ class Mirror {
   RegionGate& gate() { return gate_; }
   DirtyLog& log() { return *log_; }
   Membership& membership() { return *membership_; }
-  // Which leg answers reads from now on; `preferred` for kPrefer.
-  void SetReadFrom(ReadFrom read_from, LegSlot preferred);
+  // Of reads that begin from now on.
+  void SetReading(const ReadRules& rules);
+  LegSet write_mostly() const { return LegSet(write_mostly_.load()); }
   void SetOnEnospc(OnEnospc on_enospc) { on_enospc_ = on_enospc; }
   // Called when recovery has something new to do.
   void SetWorkListener(std::function<void()> listener) {
@@ -305,6 +313,8 @@ class Mirror {
                      const OpenFile& file) const;
   ErrnoOr<LegFd> WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   LegSlot ReadLeg(const ObjectRef& object, uint64_t offset, size_t size);
+  LegSlot LeastPending(LegSet legs) const;
+  bool EndsAt(const ObjectRef& object, uint64_t end);
   // Changes the bytes [begin, end) of the file on all legs by `change`.
   Errno OnContentOfAllLegs(RegionGate::Request request, const ObjectRef& object,
                            OpenFile& file, uint64_t begin, uint64_t end,
@@ -366,6 +376,7 @@ class Mirror {
   LegTable* const legs_;
   std::atomic<ReadFrom> read_from_;
   std::atomic<LegSlot> preferred_;
+  std::atomic<uint64_t> write_mostly_;  // bits of slots
   std::atomic<OnEnospc> on_enospc_;
   DirtyLog* const log_;
   Membership* const membership_;

@@ -167,22 +167,47 @@ absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command,
   }
 }
 
-absl::StatusOr<ReadFrom> ReadFromOf(const ReadPolicy& policy,
-                                    const Label& label, LegSlot* preferred) {
+ReadFrom ReadFromOf(const ReadPolicy& policy) {
   switch (policy.kind) {
     case ReadPolicy::Kind::kPrimary:
       return ReadFrom::kPrimary;
     case ReadPolicy::Kind::kRoundRobin:
       return ReadFrom::kRoundRobin;
+    case ReadPolicy::Kind::kLeastPending:
+      return ReadFrom::kLeastPending;
     case ReadPolicy::Kind::kPreferLeg:
       break;
   }
+  return ReadFrom::kPrefer;
+}
+
+absl::StatusOr<LegSlot> SlotOf(const std::string& leg, const Label& label,
+                               const char* option) {
   for (const LabelMember& member : label.members) {
-    if (member.name == policy.leg) *preferred = member.slot;
+    if (member.name == leg) return member.slot;
   }
-  if (*preferred >= 0) return ReadFrom::kPrefer;
   return absl::InvalidArgumentError(
-      absl::StrCat("read-policy: no leg is named \"", policy.leg, "\""));
+      absl::StrCat(option, ": no leg is named \"", leg, "\""));
+}
+
+absl::StatusOr<ReadRules> ReadRulesOf(const MountOptions& options,
+                                      const Label& label) {
+  ReadRules rules;
+  // Read-only, the log is not consulted, so nobody knows what a leg lacks; but
+  // what is said must be right all the same.
+  rules.from = ReadFromOf(options.read_policy);
+  if (rules.from == ReadFrom::kPrefer) {
+    const absl::StatusOr<LegSlot> slot =
+        SlotOf(options.read_policy.leg, label, "read-policy");
+    if (!slot.ok()) return slot.status();
+    rules.preferred = *slot;
+  }
+  for (const std::string& leg : options.write_mostly) {
+    const absl::StatusOr<LegSlot> slot = SlotOf(leg, label, "write-mostly");
+    if (!slot.ok()) return slot.status();
+    rules.write_mostly |= LegSet::Of(*slot);
+  }
+  return options.read_only ? ReadRules() : rules;
 }
 
 OnEnospc OnEnospcOf(const MountOptions& options) {
@@ -301,12 +326,10 @@ absl::Status Daemon::BuildMirror() {
   for (const LabelMember& member : assembly_.label.members) {
     all |= LegSet::Of(member.slot);
   }
-  const absl::StatusOr<ReadFrom> read_from = ReadFromOf(
-      command_.options.read_policy, assembly_.label, &setup.preferred);
-  if (!read_from.ok()) return read_from.status();
-  // Read-only, the log is not consulted, so nobody knows what a leg lacks.
-  setup.read_from =
-      command_.options.read_only ? ReadFrom::kPrimary : *read_from;
+  const absl::StatusOr<ReadRules> reading =
+      ReadRulesOf(command_.options, assembly_.label);
+  if (!reading.ok()) return reading.status();
+  setup.reading = *reading;
   if (!command_.options.read_only) {
     // Any of them may become the primary.
     verdict.present.ForEach([&](LegSlot slot) {
@@ -395,19 +418,14 @@ absl::Status Daemon::StartControl() {
 }
 
 absl::Status Daemon::CheckOptions(const MountOptions& options) const {
-  LegSlot preferred = -1;
-  return ReadFromOf(options.read_policy, membership_->label(), &preferred)
-      .status();
+  return ReadRulesOf(options, membership_->label()).status();
 }
 
 // Whatever may change while mounted, see LiveOptions.
 void Daemon::ApplyOptions(const MountOptions& options) {
-  LegSlot preferred = -1;
-  const absl::StatusOr<ReadFrom> read_from =
-      ReadFromOf(options.read_policy, membership_->label(), &preferred);
-  if (read_from.ok() && !options.read_only) {
-    mirror_->SetReadFrom(*read_from, preferred);
-  }
+  const absl::StatusOr<ReadRules> reading =
+      ReadRulesOf(options, membership_->label());
+  if (reading.ok()) mirror_->SetReading(*reading);
   mirror_->SetOnEnospc(OnEnospcOf(options));
   pacer_->SetLimits({options.resync_rate_max, options.resync_rate_min});
 }
