@@ -297,6 +297,27 @@ absl::Status Mirror::Resync(LegSet legs,
   return status;
 }
 
+void Mirror::LetGo(LegSlot slot) {
+  uint64_t epoch = 0;
+  {
+    // One that is coming back is another leg, and must not be meant.
+    std::lock_guard lock(changing_legs_);
+    if (legs_->up().has(slot) || !legs_->known(slot)) return;
+    leg(slot).LetGo();
+    epoch = leg(slot).replaced_epoch() + 1;
+  }
+  if (on_let_go_) on_let_go_(slot, epoch);
+}
+
+void Mirror::LetGoOfLegsDown() {
+  for (LegSlot slot = 0; slot < kLegsMax; ++slot) {
+    if (!legs_->known(slot) || legs_->up().has(slot)) continue;
+    const bool being_taken_out =
+        legs_->state(slot) == LegState::kOffline && !leg(slot).is_let_go();
+    if (!being_taken_out) LetGo(slot);
+  }
+}
+
 void Mirror::SetLegDown(LegSlot slot, LegState why) {
   std::lock_guard lock(changing_legs_);
   if (!legs_->up().has(slot)) legs_->SetDown(slot, why);

@@ -87,6 +87,7 @@ absl::Status LegProbe::TryTakeIn(LegSlot slot) {
       (mirror_->legs().known(slot) && mirror_->leg(slot).target()->hung())) {
     return absl::UnavailableError("it does not answer");
   }
+  mirror_->LetGo(slot);  // its lock, too
   absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(where, target);
   if (!leg.ok()) return leg.status();
   const ErrnoOr<struct statvfs> st = (*leg)->Statvfs();

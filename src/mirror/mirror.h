@@ -140,6 +140,18 @@ class Mirror {
   // The labels say who sees the changes that follow. False: no leg can be
   // told.
   bool ReadyForChanges();
+  // Whoever unmounts the disk of a leg that is down shall not be kept from it:
+  // what is open on it is closed as soon as no request uses it. Does nothing to
+  // a leg that is up.
+  void LetGo(LegSlot slot);
+  // The same for all that are down but those that the administrator is taking
+  // out. Cheap; a request may have opened something since the last time.
+  void LetGoOfLegsDown();
+  // Told which descriptors of open files are of no use any more: those on the
+  // leg of before `epoch`. Before any other thread.
+  void SetLetGoListener(std::function<void(LegSlot, uint64_t)> listener) {
+    on_let_go_ = std::move(listener);
+  }
   // Why a leg that is down is down.
   void SetLegDown(LegSlot slot, LegState why);
   void Post(EventName event, const std::string& leg, const std::string& detail);
@@ -387,6 +399,7 @@ class Mirror {
   RegionGate gate_;
   UnsettledDirs unsettled_dirs_;
   std::function<void()> on_work_;
+  std::function<void(LegSlot, uint64_t)> on_let_go_;
   NameWatch* name_watch_ = nullptr;
   LogMover move_log_;
   EventSink* events_ = nullptr;

@@ -43,6 +43,7 @@ namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(5);
 constexpr absl::Duration kSettle = absl::Seconds(1);
+constexpr absl::Duration kLettingGo = absl::Seconds(1);
 
 // Of the service manager that waits for us, if one does: who runs mount(8) from
 // a service must not be taken for the service.
@@ -210,6 +211,14 @@ absl::StatusOr<ReadRules> ReadRulesOf(const MountOptions& options,
   return options.read_only ? ReadRules() : rules;
 }
 
+absl::Status LockLegs(const std::vector<std::unique_ptr<Leg>>& legs) {
+  for (const std::unique_ptr<Leg>& leg : legs) {
+    if (leg == nullptr) continue;
+    if (absl::Status status = LockLeg(*leg); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 OnEnospc OnEnospcOf(const MountOptions& options) {
   return options.on_enospc_degrade ? OnEnospc::kDegrade : OnEnospc::kFail;
 }
@@ -253,7 +262,6 @@ class Daemon {
   Watchdog* const watchdog_;
   LegTargets targets_;
   Assembly assembly_;
-  LegLocks locks_;
   SystemClock clock_;
   std::unique_ptr<LegTable> legs_;
   std::unique_ptr<EventLog> events_;
@@ -274,6 +282,7 @@ class Daemon {
   std::unique_ptr<HookRunner> hooks_;
   std::unique_ptr<ServiceNotifier> notifier_;
   std::unique_ptr<Upkeep> settling_;
+  std::unique_ptr<Upkeep> letting_go_;
   MirrorFacts facts_;
   std::unique_ptr<ControlServer> control_;
 };
@@ -289,7 +298,7 @@ absl::Status Daemon::Build() {
   if (!assembly.ok()) return assembly.status();
   assembly_ = *std::move(assembly);
   absl::Status status = CheckAgainstLabel(assembly_, command_.options);
-  if (status.ok()) status = locks_.Take(assembly_.legs);
+  if (status.ok()) status = LockLegs(assembly_.legs);
   NameMirrorInDiagnostics(command_.options.foreground,
                           assembly_.label.mirror_name);
   for (const std::string& note : assembly_.notes) spdlog::warn("{}", note);
@@ -361,10 +370,9 @@ absl::Status Daemon::BuildMirror() {
       return MoveLog(to, *log_, note);
     });
   }
-  probe_ = std::make_unique<LegProbe>(
-      mirror_.get(), &targets_, assembly_.paths,
-      [this](const Leg& leg) { return locks_.TakeOne(leg); });
-  admin_ = std::make_unique<LegAdmin>(mirror_.get(), probe_.get(), &locks_,
+  probe_ = std::make_unique<LegProbe>(mirror_.get(), &targets_, assembly_.paths,
+                                      [](Leg& leg) { return LockLeg(leg); });
+  admin_ = std::make_unique<LegAdmin>(mirror_.get(), probe_.get(),
                                       command_.mount_point,
                                       command_.options.read_only);
   PostStart();
@@ -466,6 +474,8 @@ absl::Status Daemon::Start(std::function<void()> ready) {
   recovery_ = std::make_unique<Recovery>(
       mirror_.get(), events_.get(), pacer_.get(), &clock_, settle, watchdog_);
   recovery_->SetAdmissionListener([this] { admin_->FinishReplacing(); });
+  mirror_->SetLetGoListener(
+      [this](LegSlot slot, uint64_t epoch) { fs_->LetGo(slot, epoch); });
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
   BuildOptions();
   return StartControl();
@@ -498,6 +508,8 @@ absl::Status Daemon::Serve() {
       settling_ =
           std::make_unique<Upkeep>(watchdog_, std::min(kSettle, TickPeriod()),
                                    [this] { mirror_->SettleDirs(); });
+      letting_go_ = std::make_unique<Upkeep>(
+          watchdog_, kLettingGo, [this] { mirror_->LetGoOfLegsDown(); });
     }
     served = session.Serve(command_.options.threads, watchdog_);
   }
@@ -521,6 +533,7 @@ absl::Status Daemon::SaveWhatIsLeft() {
   if (probing_) probing_->Stop();
   recovery_->Stop();
   settling_->Stop();
+  letting_go_->Stop();
   upkeep_->Stop();
   mirror_->ClearIdle(/*all=*/true, [this] { fs_->SettleOpenFiles(); });
   const DirtyLog::SyncCount count = log_->GetSyncCount(mirror_->all());
