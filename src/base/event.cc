@@ -21,6 +21,8 @@ const char* EventText(EventName name) {
       return "resync-started";
     case EventName::kResyncFinished:
       return "resync-finished";
+    case EventName::kResyncFailed:
+      return "resync-failed";
     case EventName::kScrubStarted:
       return "scrub-started";
     case EventName::kScrubFinished:

@@ -20,6 +20,7 @@ enum class EventName {
   kDegraded,    // fewer legs are up to date than the mirror has
   kResyncStarted,
   kResyncFinished,
+  kResyncFailed,  // a leg cannot be healed; it is tried again
   kScrubStarted,
   kScrubFinished,
   kMismatch,  // legs were found to differ where they should not

@@ -44,6 +44,8 @@ LegStatus ParseLeg(const json& leg) {
   status.total_bytes = NumberAt(resync, "total_bytes");
   status.bytes_per_second = NumberAt(resync, "rate");
   status.eta_seconds = NumberAt(resync, "eta_s");
+  status.failing_path = StringAt(ObjectAt(resync, "failing"), "path");
+  status.failing_error = StringAt(ObjectAt(resync, "failing"), "error");
   return status;
 }
 

@@ -38,6 +38,8 @@ struct LegStatus {
   uint64_t total_bytes = 0;
   uint64_t bytes_per_second = 0;
   uint64_t eta_seconds = 0;
+  std::string failing_path;   // what recovery cannot heal
+  std::string failing_error;  // and why; empty: it gets on
 };
 
 struct LogStatus {

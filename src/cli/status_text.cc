@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/errno.h"
 #include "base/units.h"
 #include "cli/resync_text.h"
 #include "cli/text.h"
@@ -57,6 +58,30 @@ constexpr StateAdvice kStateAdvice[] = {
 std::string SafeOn(const MirrorStatus& mirror) {
   return absl::StrCat("writes are safe on ",
                       Count(mirror.InSyncLegs(), "leg", "legs"));
+}
+
+// Of a leg whose recovery does not get on.
+std::string FailingText(const LegStatus& leg) {
+  return absl::StrCat("\"", Printable(leg.failing_path),
+                      "\": ", Printable(leg.failing_error));
+}
+
+Advice FailingAdvice(const LegStatus& leg) {
+  const bool full = leg.failing_error == ErrnoText(Errno(ENOSPC)) ||
+                    leg.failing_error == ErrnoText(Errno(EDQUOT));
+  return {absl::StrCat("leg \"", Printable(leg.name),
+                       "\" cannot be healed: ", FailingText(leg), "."),
+          full ? "make space on that leg; it is tried again by itself."
+               : "see to that object and its disk, or `mirrorfs replace` the "
+                 "leg; it is tried again by itself."};
+}
+
+// Null when there is none.
+const LegStatus* FailingLeg(const MirrorStatus& mirror) {
+  for (const LegStatus& leg : mirror.legs) {
+    if (leg.state == "resync" && !leg.failing_error.empty()) return &leg;
+  }
+  return nullptr;
 }
 
 std::string LogText(const MirrorStatus& mirror) {
@@ -120,6 +145,9 @@ std::string ResyncText(const MirrorStatus& mirror) {
                     Count(leg.dirty_files, "file", "files"), " and ",
                     Count(leg.dirty_directories, "directory", "directories"),
                     "\n");
+    if (!leg.failing_error.empty()) {
+      absl::StrAppend(&text, "    cannot be healed: ", FailingText(leg), "\n");
+    }
     if (leg.state != "resync" || leg.done_bytes == 0) continue;
     absl::StrAppend(&text, "    ", BinaryBytes(leg.done_bytes), " of ",
                     BinaryBytes(leg.total_bytes), " done, ",
@@ -157,6 +185,10 @@ Advice AdviceFor(const MirrorStatus& mirror) {
   for (const StateAdvice& advice : kStateAdvice) {
     const LegsInState legs = InState(mirror, advice.state);
     if (legs.subject.empty()) continue;
+    const LegStatus* failing = FailingLeg(mirror);
+    if (failing != nullptr && failing->state == advice.state) {
+      return FailingAdvice(*failing);
+    }
     return {absl::StrCat(legs.subject, " ",
                          legs.several ? advice.are : advice.is, "."),
             absl::StrCat(advice.action, "; ", SafeOn(mirror), ".")};

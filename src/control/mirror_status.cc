@@ -40,11 +40,17 @@ Json DescribeResync(const LegProgress& done, uint64_t bytes) {
           {"eta_s", rate == 0 ? 0 : (bytes + rate - 1) / rate}};
 }
 
+// Why the repair does not get on.
+Json DescribeFailing(const Setback& setback) {
+  return {{"path", setback.path}, {"error", DescribeSetback(setback)}};
+}
+
 Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
-                 const LegProgress& done, const LegFigures& figures,
+                 const HealProgress& progress, const LegFigures& figures,
                  const MirrorFacts& facts) {
   const LegSlot slot = member.slot;
   const LegSet leg = LegSet::Of(slot);
+  const LegProgress done = progress.Of(slot);
   const DirtyLog::SyncCount count = mirror.log().GetSyncCount(leg);
   const uint64_t dirty_bytes = figures.dirty_bytes[slot];
   const uint64_t bytes = dirty_bytes - std::min(dirty_bytes, done.part_bytes);
@@ -53,6 +59,7 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
                {"path", facts.leg_paths[slot]},
                {"state", StateOf(mirror, slot, count.regions)},
                {"primary", slot == mirror.primary_slot()},
+               {"write_mostly", mirror.write_mostly().has(slot)},
                {"errors",
                 {{"read", mirror.legs().errors(slot).read.load()},
                  {"write", mirror.legs().errors(slot).write.load()},
@@ -63,6 +70,10 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
                  {"files", count.files},
                  {"directories", count.directories}}},
                {"resync", DescribeResync(done, bytes)}};
+  const std::optional<Setback> setback = progress.setbacks.Of(slot);
+  if (setback && json["state"] == "resync") {
+    json["resync"]["failing"] = DescribeFailing(*setback);
+  }
   const LabelMember* replaced = label.FindMember(member.replaces);
   if (replaced != nullptr) json["replaces"] = replaced->name;
   if (mirror.present().has(slot)) {
@@ -114,8 +125,8 @@ Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
   const LegFigures figures = dirty.Get();
   Json legs = Json::array();
   for (const LabelMember& member : label.members) {
-    legs.push_back(DescribeLeg(mirror, label, member, progress.Of(member.slot),
-                               figures, facts));
+    legs.push_back(
+        DescribeLeg(mirror, label, member, progress, figures, facts));
   }
   return {{"name", label.mirror_name},
           {"uuid", label.mirror_uuid},

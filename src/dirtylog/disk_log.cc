@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
@@ -53,7 +54,10 @@ absl::Status Untrusted(absl::string_view dir, absl::string_view reason) {
 absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view dir) {
   if (status.ok()) return absl::OkStatus();
   const std::string text = absl::StrCat(dir, ": ", status.ToString());
-  if (status.IsNoSpace()) return absl::ResourceExhaustedError(text);
+  // It has no word for a quota but the text of the error.
+  if (status.IsNoSpace() || absl::StrContains(text, ErrnoText(Errno(EDQUOT)))) {
+    return absl::ResourceExhaustedError(text);
+  }
   const bool lost_file = status.IsIOError() && status.IsPathNotFound();
   if (status.IsIOError() && !lost_file) return absl::UnavailableError(text);
   return absl::DataLossError(text);

@@ -107,7 +107,8 @@ void StoreRoom::TakeIfAmple() const {
 void StoreRoom::Take() const {
   const UniqueFd file(
       open(path_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (file.valid()) (void)fallocate(file.get(), 0, 0, kRoomBytes);
+  // Where the file system cannot allocate, glibc writes zeros.
+  if (file.valid()) (void)posix_fallocate(file.get(), 0, kRoomBytes);
 }
 
 }  // namespace mirrorfs

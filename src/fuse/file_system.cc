@@ -50,7 +50,7 @@ FileSystem::FileSystem(Mirror* mirror, FileSystemOptions options,
     : mirror_(mirror),
       options_(options),
       ready_(std::move(ready)),
-      nodes_(mirror->primary().root_ino(), kLegsMax),
+      nodes_(mirror->primary().root_ino()),
       buffers_(kMaxRequestBytes) {}
 
 const fuse_lowlevel_ops& FileSystem::Operations() {
@@ -115,6 +115,12 @@ void FileSystem::SettleOpenFiles() {
     const std::optional<ObjectRef> object = nodes_.Ref(id);
     if (!object || !object->open || !object->open->times_unsettled) continue;
     mirror_->SettleTimes(*object, *object->open);
+  }
+}
+
+void FileSystem::LetGo(LegSlot slot, uint64_t epoch) {
+  for (const std::shared_ptr<OpenFile>& file : nodes_.OpenFiles()) {
+    file->LetGo(slot, epoch);
   }
 }
 

@@ -40,6 +40,9 @@ class FileSystem {
   // Makes the times of all open files equal on all legs.
   void SettleOpenFiles();
 
+  // A leg is gone: closes what open files have on it, see OpenFile::LetGo.
+  void LetGo(LegSlot slot, uint64_t epoch);
+
   Mirror& mirror() { return *mirror_; }
   InodeTable& nodes() { return nodes_; }
   CallBufferPool& buffers() { return buffers_; }

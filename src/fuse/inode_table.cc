@@ -15,7 +15,7 @@ constexpr int kShownShift = 56;
 
 }  // namespace
 
-InodeTable::InodeTable(ino_t root_ino, size_t slots) : slots_(slots) {
+InodeTable::InodeTable(ino_t root_ino) {
   Node* root = new Node;
   root->id = kRootNode;
   root->ino = root_ino;
@@ -331,7 +331,7 @@ std::string InodeTable::OtherPath(NodeId id, NodeId parent_id,
 }
 
 std::shared_ptr<OpenFile> InodeTable::NewOpenFile() const {
-  return std::make_shared<OpenFile>(slots_);
+  return std::make_shared<OpenFile>();
 }
 
 std::shared_ptr<OpenFile> InodeTable::Open(NodeId id,
@@ -362,6 +362,14 @@ std::vector<NodeId> InodeTable::OpenNodes() const {
   open.reserve(open_.size());
   for (const Node* node : open_) open.push_back(node->id);
   return open;
+}
+
+std::vector<std::shared_ptr<OpenFile>> InodeTable::OpenFiles() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<OpenFile>> files;
+  files.reserve(open_.size());
+  for (const Node* node : open_) files.push_back(node->open);
+  return files;
 }
 
 size_t InodeTable::size() const {

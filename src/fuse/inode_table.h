@@ -35,8 +35,7 @@ inline constexpr NodeId kRootNode = 1;
 
 class InodeTable {
  public:
-  // `slots`: how many legs an OpenFile has room for.
-  InodeTable(ino_t root_ino, size_t slots);
+  explicit InodeTable(ino_t root_ino);
   ~InodeTable();
 
   // The kernel is about to learn of `st`, by that name: finds or makes its
@@ -91,6 +90,7 @@ class InodeTable {
   void Close(NodeId id);
   // Nodes that are open now.
   std::vector<NodeId> OpenNodes() const;
+  std::vector<std::shared_ptr<OpenFile>> OpenFiles() const;
 
   // Held shared by whoever uses the node's path for a change of its content,
   // exclusively by who changes what it is called.
@@ -144,7 +144,6 @@ class InodeTable {
   void Release(Node* node);  // erases it when nothing holds it
   std::optional<std::string> PathOfNode(const Node* node) const;
 
-  const size_t slots_;
   mutable std::mutex mutex_;
   absl::flat_hash_set<Node*, ById, ById> by_id_;
   absl::flat_hash_set<Node*, ByIno, ByIno> by_ino_;

@@ -169,7 +169,8 @@ UniqueFd OpenTemporary(int dir_fd) {
 // legs are full must be mounted before anything in it can be removed.
 void ReservePlace(int dir_fd) {
   const UniqueFd file = OpenTemporary(dir_fd);
-  if (file.valid()) (void)fallocate(file.get(), 0, 0, kLabelPlaceBytes);
+  // Where the file system cannot allocate, glibc writes zeros.
+  if (file.valid()) (void)posix_fallocate(file.get(), 0, kLabelPlaceBytes);
 }
 
 Errno ReplaceFileDurable(int dir_fd, absl::string_view text) {

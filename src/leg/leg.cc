@@ -125,6 +125,28 @@ void Leg::Identify(LegSlot slot, std::string name, std::string uuid) {
   uuid_ = std::move(uuid);
 }
 
+DirRef Leg::Root() const {
+  std::lock_guard lock(kept_mutex_);
+  return root_;
+}
+
+void Leg::Keep(LegFd lock) {
+  std::lock_guard guard(kept_mutex_);
+  lock_ = std::move(lock);
+}
+
+void Leg::LetGo() {
+  DirRef root;  // both closed outside the lock
+  LegFd lock;
+  {
+    std::lock_guard guard(kept_mutex_);
+    root.swap(root_);
+    std::swap(lock, lock_);
+  }
+  // After the root: who looks for a directory from now on finds none to keep.
+  ForgetDirs();
+}
+
 bool Leg::HasAcls() const {
   const Errno error = CallRoot([](int root) {
     return FromSyscall(fgetxattr(root, "system.posix_acl_access", nullptr, 0));

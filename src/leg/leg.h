@@ -11,6 +11,10 @@
 // Threads: all calls from any thread. Results are what the leg's own file
 // system answered; EINTR is retried inside, short transfers are not hidden.
 // Nothing here is durable until SyncAll or an fsync of the descriptor.
+//
+// A leg that is let go keeps nothing open any more, so that its file system can
+// be unmounted; calls that begin after that answer ENOTCONN. Each call keeps
+// what it uses until it has returned.
 #pragma once
 
 #include <dirent.h>
@@ -20,7 +24,10 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -46,11 +53,18 @@ class Leg {
   const std::shared_ptr<CallTarget>& target() const { return target_; }
   // f(fd of the root), as a call to the leg.
   template <typename F>
-  auto CallRoot(F f) const {
-    return MakeCall(*target_, [root = root_, f = std::move(f)]() mutable {
-      return f(root->get());
-    });
+  std::invoke_result_t<F&, int> CallRoot(F f) const {
+    DirRef root = Root();
+    if (root == nullptr) return LetGoAnswer<std::invoke_result_t<F&, int>>();
+    return MakeCall(*target_,
+                    [root = std::move(root), f = std::move(f)]() mutable {
+                      return f(root->get());
+                    });
   }
+  // Kept open as long as the leg is: what locks it.
+  void Keep(LegFd lock);
+  void LetGo();
+  bool is_let_go() const { return Root() == nullptr; }
   dev_t dev() const { return dev_; }
   ino_t root_ino() const { return root_ino_; }
 
@@ -123,12 +137,23 @@ class Leg {
  private:
   Leg() = default;
 
+  template <typename R>
+  static R LetGoAnswer() {
+    if constexpr (std::is_constructible_v<R, absl::Status>) {
+      return R(absl::UnavailableError("the leg is not here"));
+    } else {
+      return R(Errno(ENOTCONN));
+    }
+  }
+  DirRef Root() const;
   ErrnoOr<UniqueFd> OpenOwned(absl::string_view path, int flags,
                               mode_t mode = 0) const;
 
   std::string path_;
   std::shared_ptr<CallTarget> target_;
-  DirRef root_;
+  mutable std::mutex kept_mutex_;
+  DirRef root_;  // null when let go; guarded by kept_mutex_, as is lock_
+  LegFd lock_;
   dev_t dev_ = 0;
   ino_t root_ino_ = 0;
   LegSlot slot_ = -1;

@@ -260,7 +260,7 @@ Errno Mirror::OnContentOfAllLegs(RegionGate::Request request,
 }
 
 Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
-  OpenFile unshared(kLegsMax);
+  OpenFile unshared;
   OpenFile& file = object.open != nullptr ? *object.open : unshared;
   const ErrnoOr<struct stat> before = Stat(object);
   if (!before.ok()) return before.error();

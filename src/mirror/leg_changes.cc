@@ -29,6 +29,9 @@ namespace {
 // How long applications may be held up for a new primary.
 constexpr absl::Duration kPauseMax = absl::Seconds(1);
 
+constexpr char kNoSpaceForLog[] =
+    "it has no space for the dirty log, and no other leg in sync has";
+
 const char* Describe(LegState why) {
   switch (why) {
     case LegState::kOffline:
@@ -127,28 +130,39 @@ bool Mirror::WhileHeld(const std::function<bool()>& change) {
 
 // Labels without `out`, and the log where it can be written.
 LegSet Mirror::RecordLegs(LegSet out) {
-  LegSet unwritten;
-  const auto record = [&](const LabelLog& log) {
-    unwritten = membership_->LegsLeft(out, log);
-    return unwritten.empty() ? absl::OkStatus()
-                             : absl::UnavailableError("labels");
-  };
   const Label label = membership_->label();
   const LabelMember* host = label.FindMember(label.log.leg_uuid);
   const bool host_is_gone = host != nullptr && !legs_->up().has(host->slot);
   if (!move_log_ || !(host_is_gone || log_is_lost_)) {
-    (void)record(label.log);
-    return unwritten;
+    return membership_->LegsLeft(out, label.log);
   }
-  spdlog::warn("the dirty log moves to leg \"{}\"", primary().name());
-  const absl::Status moved = move_log_(primary(), record);
-  if (moved.ok()) {
-    log_is_lost_ = false;
-  } else if (unwritten.empty()) {
-    spdlog::error("dirty log: {}", moved.ToString());
-    unwritten = LegSet::Of(legs_->primary());
-  }
+  LegSet unwritten;
+  const bool moved = MoveLog(out, LegSet(), &unwritten);
+  if (!moved && unwritten.empty()) unwritten = LegSet::Of(legs_->primary());
   return unwritten;
+}
+
+// The log moves to the primary or, as long as there is no space for it, to
+// another leg in sync, but to none of `full`. With it, labels without `out`;
+// `unwritten`: the legs whose label could not be written.
+bool Mirror::MoveLog(LegSet out, LegSet full, LegSet* unwritten) {
+  const auto record = [&](const LabelLog& log) {
+    *unwritten = membership_->LegsLeft(out, log);
+    return unwritten->empty() ? absl::OkStatus()
+                              : absl::UnavailableError("labels");
+  };
+  absl::Status moved = absl::ResourceExhaustedError("");
+  const auto move_to = [&](LegSlot slot) {
+    if (full.has(slot) || !absl::IsResourceExhausted(moved)) return;
+    spdlog::warn("the dirty log moves to leg \"{}\"", leg(slot).name());
+    moved = move_log_(leg(slot), record);
+    if (!moved.ok()) spdlog::error("dirty log: {}", moved.ToString());
+  };
+  const LegSet first = LegSet::Of(legs_->primary());
+  first.ForEach(move_to);
+  ((membership_->in_sync() & legs_->up()) - out - first).ForEach(move_to);
+  if (moved.ok()) log_is_lost_ = false;
+  return moved.ok();
 }
 
 bool Mirror::RecordLegGone(LegSlot slot, bool was_primary) {
@@ -174,20 +188,48 @@ bool Mirror::RecordLegGone(LegSlot slot, bool was_primary) {
   return log_->Flush().ok();
 }
 
-// The log cannot be written: the leg it lies on fails, or, if it lies
-// elsewhere, it moves to the primary.
+// The log cannot be written: the leg it lies on fails, unless it is only full
+// and another has space; if it lies elsewhere, it moves to the primary.
 bool Mirror::MendLog() {
+  const absl::Status failure = log_->Flush();
+  if (failure.ok()) return true;
   const Label label = membership_->label();
   const LabelMember* host = label.FindMember(label.log.leg_uuid);
-  if (host != nullptr && legs_->up().has(host->slot)) {
-    return FailLeg(host->slot, Errno(EIO));
+  const bool on_leg = host != nullptr && legs_->up().has(host->slot);
+  if (on_leg && absl::IsResourceExhausted(failure)) {
+    bool mended = true;
+    LeaveFullLeg().ForEach([&](LegSlot slot) {
+      mended &= TakeLegOut(slot, LegState::kFailed, kNoSpaceForLog, -1);
+    });
+    return mended;
   }
+  if (on_leg) return FailLeg(host->slot, Errno(EIO));
   std::lock_guard lock(changing_legs_);
   if (log_->Flush().ok()) return true;  // another thread was here first
   if (!move_log_) return false;
   Post(EventName::kLogFailed, "", label.log.dir);
   log_is_lost_ = true;
   return WhileHeld([this] { return RecordLegs(LegSet()).empty(); });
+}
+
+// The leg that the log lies on has no space for it, and is not broken: the log
+// moves to another. Answers the legs that cannot stay, none when it has moved.
+LegSet Mirror::LeaveFullLeg() {
+  std::lock_guard lock(changing_legs_);
+  if (log_->Flush().ok()) return LegSet();  // another thread was here first
+  const Label label = membership_->label();
+  const LabelMember* host = label.FindMember(label.log.leg_uuid);
+  const LegSet full = host == nullptr ? LegSet() : LegSet::Of(host->slot);
+  if (!move_log_) return full;
+  full.ForEach([&](LegSlot slot) {
+    Post(EventName::kEnospc, leg(slot).name(), "for the dirty log");
+  });
+  log_is_lost_ = true;
+  LegSet unwritten;
+  const bool moved =
+      WhileHeld([&] { return MoveLog(LegSet(), full, &unwritten); });
+  if (moved) return LegSet();
+  return unwritten.empty() ? full : unwritten;
 }
 
 bool Mirror::ReadyForChanges() {
@@ -283,6 +325,27 @@ absl::Status Mirror::Resync(LegSet legs,
   status = log_->Flush();
   if (on_work_) on_work_();
   return status;
+}
+
+void Mirror::LetGo(LegSlot slot) {
+  uint64_t epoch = 0;
+  {
+    // One that is coming back is another leg, and must not be meant.
+    std::lock_guard lock(changing_legs_);
+    if (legs_->up().has(slot) || !legs_->known(slot)) return;
+    leg(slot).LetGo();
+    epoch = leg(slot).replaced_epoch() + 1;
+  }
+  if (on_let_go_) on_let_go_(slot, epoch);
+}
+
+void Mirror::LetGoOfLegsDown() {
+  for (LegSlot slot = 0; slot < kLegsMax; ++slot) {
+    if (!legs_->known(slot) || legs_->up().has(slot)) continue;
+    const bool being_taken_out =
+        legs_->state(slot) == LegState::kOffline && !leg(slot).is_let_go();
+    if (!being_taken_out) LetGo(slot);
+  }
 }
 
 void Mirror::SetLegDown(LegSlot slot, LegState why) {

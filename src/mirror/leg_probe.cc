@@ -18,12 +18,14 @@ Returning JudgeReturn(const Label& ours, const Label& theirs) {
   if (order == LabelOrder::kConflict || order == LabelOrder::kNewer) {
     return Returning::kConflict;
   }
-  // Of this generation, though it is no member of it: it was being healed, and
-  // the log knows what it lacks still.
+  // Of this generation. It was being healed, and the log knows what it lacks
+  // still; or it is late, nothing was changed yet, and the log of the last time
+  // knows what may differ, where there is one.
   if (order == LabelOrder::kSame) {
     const LabelMember* own = theirs.FindMember(theirs.leg_uuid);
-    return own != nullptr && !own->in_sync ? Returning::kAccounted
-                                           : Returning::kUnaccounted;
+    const bool whole = own == nullptr || own->in_sync;
+    return whole && ours.clean ? Returning::kUnaccounted
+                               : Returning::kAccounted;
   }
   return !member->in_sync && member->left_at == theirs.generation.id
              ? Returning::kAccounted
@@ -85,6 +87,7 @@ absl::Status LegProbe::TryTakeIn(LegSlot slot) {
       (mirror_->legs().known(slot) && mirror_->leg(slot).target()->hung())) {
     return absl::UnavailableError("it does not answer");
   }
+  mirror_->LetGo(slot);  // its lock, too
   absl::StatusOr<std::unique_ptr<Leg>> leg = Leg::Open(where, target);
   if (!leg.ok()) return leg.status();
   const ErrnoOr<struct statvfs> st = (*leg)->Statvfs();

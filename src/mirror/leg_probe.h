@@ -29,7 +29,7 @@ Returning JudgeReturn(const Label& ours, const Label& theirs);
 class LegProbe {
  public:
   // Keeps other daemons off a leg before it is taken in.
-  using TakeLock = std::function<absl::Status(const Leg&)>;
+  using TakeLock = std::function<absl::Status(Leg&)>;
 
   // `paths` by slot: where each leg is expected.
   LegProbe(Mirror* mirror, LegTargets* targets, std::vector<std::string> paths,

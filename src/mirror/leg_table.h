@@ -52,6 +52,8 @@ class LegTable {
   uint64_t primary_epoch() const { return primary_epoch_.load(); }
   LegState state(LegSlot slot) const { return states_[slot].load(); }
   LegErrors& errors(LegSlot slot) { return errors_[slot]; }
+  // Reads of content that the leg has not answered yet.
+  std::atomic<int>& pending_reads(LegSlot slot) { return pending_reads_[slot]; }
 
   void AddMember(LegSlot slot);
   void RemoveMember(LegSlot slot);
@@ -65,6 +67,7 @@ class LegTable {
   std::array<std::atomic<Leg*>, kLegsMax> legs_{};
   std::array<std::atomic<LegState>, kLegsMax> states_{};
   std::array<LegErrors, kLegsMax> errors_;
+  std::array<std::atomic<int>, kLegsMax> pending_reads_{};
   std::atomic<uint64_t> all_{0};
   std::atomic<uint64_t> up_{0};
   std::atomic<LegSlot> primary_{-1};

@@ -87,6 +87,24 @@ absl::StatusOr<OpenedLog> OpenNew(const Assembly& assembly, LabelLog* log) {
   return opened;
 }
 
+// The same, on another leg in sync when there is no space on that one.
+absl::StatusOr<OpenedLog> OpenNewWhereSpaceIs(const Assembly& assembly,
+                                              LabelLog* log) {
+  absl::StatusOr<OpenedLog> opened = OpenNew(assembly, log);
+  if (log->leg_uuid.empty()) return opened;
+  assembly.verdict.in_sync.ForEach([&](LegSlot slot) {
+    const std::string& uuid = assembly.legs[slot]->uuid();
+    if (!absl::IsResourceExhausted(opened.status()) || uuid == log->leg_uuid) {
+      return;
+    }
+    LabelLog there = *log;
+    there.leg_uuid = uuid;
+    opened = OpenNew(assembly, &there);
+    if (opened.ok()) *log = there;
+  });
+  return opened;
+}
+
 LabelLog Wish(const Assembly& assembly, const WantedLog& wanted) {
   LabelLog log;
   log.type = wanted.type;
@@ -119,12 +137,18 @@ absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
   const bool same_place = ready.label_log.type == named.type &&
                           ready.label_log.leg_uuid == named.leg_uuid &&
                           ready.label_log.dir == named.dir;
-  if (old.ok() && same_place) {
+  absl::StatusOr<OpenedLog> opened = absl::NotFoundError("not needed");
+  const bool keeps_old = old.ok() && same_place;
+  if (!keeps_old) {
+    opened = old.ok() ? OpenNew(assembly, &ready.label_log)
+                      : OpenNewWhereSpaceIs(assembly, &ready.label_log);
+  }
+  if (keeps_old || (old.ok() && absl::IsResourceExhausted(opened.status()))) {
+    // The second: it had left a leg that is full still.
     ready.log = std::move(old->log);
     ready.label_log = named;
     ready.label_log.session = old->session;
   } else {
-    absl::StatusOr<OpenedLog> opened = OpenNew(assembly, &ready.label_log);
     if (!opened.ok()) return opened.status();
     ready.log = std::move(opened->log);
     if (old.ok()) {

@@ -29,6 +29,13 @@ void Membership::SetAccounted(LegSet legs) {
   }
 }
 
+LegSet Membership::NameLog() {
+  std::lock_guard lock(mutex_);
+  label_.clean = false;
+  label_.primary_uuid = legs_->at(legs_->primary()).uuid();
+  return UnwrittenLabels();
+}
+
 LegSet Membership::BeforeFirstChange() {
   if (ready_for_changes_.load(std::memory_order_acquire)) return LegSet();
   std::unique_lock lock(mutex_);

@@ -5,7 +5,8 @@
 //
 //   * The first change of a mount is preceded by labels that say who sees it
 //     (a new generation when the set differs from the recorded one) and that
-//     the log is needed (I8, I28). A mount that changes nothing writes nothing.
+//     the log is needed (I8, I28). A mount that changes nothing starts no
+//     generation: two legs that were each mounted alone are no conflict then.
 //   * A leg that is being healed is marked so on its own label first: alone it
 //     would look like a whole leg of its old generation (I9).
 //   * A leg joins the set only when what it lacked is durable on it.
@@ -34,6 +35,11 @@ class Membership {
   void SetLog(const LabelLog& log);
   // What these legs lack is in the log from now on, all of it.
   void SetAccounted(LegSet legs);
+
+  // The log holds something already, though nothing has been changed: the
+  // labels name it, and the primary that what it says is relative to, durably.
+  // Answers the legs whose label could not be written.
+  LegSet NameLog();
 
   // Cheap after the first success. Answers the legs whose label could not be
   // written: no change may be made then.

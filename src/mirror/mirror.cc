@@ -29,8 +29,9 @@ bool MayBeHalfDone(Errno error) {
 Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
                const Clock* clock)
     : legs_(setup.legs),
-      read_from_(setup.read_from),
-      preferred_(setup.preferred),
+      read_from_(setup.reading.from),
+      preferred_(setup.reading.preferred),
+      write_mostly_(setup.reading.write_mostly.bits()),
       on_enospc_(setup.on_enospc),
       log_(log),
       membership_(membership),
@@ -45,9 +46,10 @@ Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
 
 Mirror::~Mirror() { StopListening(); }
 
-void Mirror::SetReadFrom(ReadFrom read_from, LegSlot preferred) {
-  preferred_ = preferred;
-  read_from_ = read_from;
+void Mirror::SetReading(const ReadRules& rules) {
+  preferred_ = rules.preferred;
+  write_mostly_ = rules.write_mostly.bits();
+  read_from_ = rules.from;
 }
 
 ErrnoOr<RegionChange> Mirror::Begin(RegionGate::Request request) {

@@ -62,7 +62,15 @@ inline constexpr int64_t kClockGrainNs = 100'000'000;
 // mark a file.
 inline constexpr int64_t kCoverNs = 30'000'000'000;
 
-enum class ReadFrom { kPrimary, kRoundRobin, kPrefer };
+enum class ReadFrom { kPrimary, kRoundRobin, kPrefer, kLeastPending };
+
+// Which leg answers reads.
+struct ReadRules {
+  ReadFrom from = ReadFrom::kPrimary;
+  LegSlot preferred = -1;  // for kPrefer
+  // Read only where no other leg can be.
+  LegSet write_mostly;
+};
 
 // What happens to a leg that has no space for a change that others have: the
 // change fails, or the leg is taken out.
@@ -70,8 +78,7 @@ enum class OnEnospc { kFail, kDegrade };
 
 struct MirrorSetup {
   LegTable* legs = nullptr;
-  ReadFrom read_from = ReadFrom::kPrimary;
-  LegSlot preferred = -1;  // for kPrefer
+  ReadRules reading;
   OnEnospc on_enospc = OnEnospc::kFail;
   int64_t clock_lag_ns = 0;  // of the slowest leg, see Leg::ClockLagNs
   // The log is not consulted, and nothing is written anywhere: the primary
@@ -105,8 +112,9 @@ class Mirror {
   RegionGate& gate() { return gate_; }
   DirtyLog& log() { return *log_; }
   Membership& membership() { return *membership_; }
-  // Which leg answers reads from now on; `preferred` for kPrefer.
-  void SetReadFrom(ReadFrom read_from, LegSlot preferred);
+  // Of reads that begin from now on.
+  void SetReading(const ReadRules& rules);
+  LegSet write_mostly() const { return LegSet(write_mostly_.load()); }
   void SetOnEnospc(OnEnospc on_enospc) { on_enospc_ = on_enospc; }
   // Called when recovery has something new to do.
   void SetWorkListener(std::function<void()> listener) {
@@ -141,6 +149,18 @@ class Mirror {
   // The labels say who sees the changes that follow. False: no leg can be
   // told.
   bool ReadyForChanges();
+  // Whoever unmounts the disk of a leg that is down shall not be kept from it:
+  // what is open on it is closed as soon as no request uses it. Does nothing to
+  // a leg that is up.
+  void LetGo(LegSlot slot);
+  // The same for all that are down but those that the administrator is taking
+  // out. Cheap; a request may have opened something since the last time.
+  void LetGoOfLegsDown();
+  // Told which descriptors of open files are of no use any more: those on the
+  // leg of before `epoch`. Before any other thread.
+  void SetLetGoListener(std::function<void(LegSlot, uint64_t)> listener) {
+    on_let_go_ = std::move(listener);
+  }
   // Why a leg that is down is down.
   void SetLegDown(LegSlot slot, LegState why);
   void Post(EventName event, const std::string& leg, const std::string& detail);
@@ -316,6 +336,8 @@ class Mirror {
                      const OpenFile& file) const;
   ErrnoOr<LegFd> WriteFdOn(Leg& leg, const ObjectRef& object, OpenFile& file);
   LegSlot ReadLeg(const ObjectRef& object, uint64_t offset, size_t size);
+  LegSlot LeastPending(LegSet legs) const;
+  bool EndsAt(const ObjectRef& object, uint64_t end);
   // Changes the bytes [begin, end) of the file on all legs by `change`.
   Errno OnContentOfAllLegs(RegionGate::Request request, const ObjectRef& object,
                            OpenFile& file, uint64_t begin, uint64_t end,
@@ -369,12 +391,15 @@ class Mirror {
   // with clears and the changes that begin held meanwhile.
   bool WhileHeld(const std::function<bool()>& change);
   LegSet RecordLegs(LegSet out);
+  bool MoveLog(LegSet out, LegSet full, LegSet* unwritten);
+  LegSet LeaveFullLeg();
   bool RecordLegGone(LegSlot slot, bool was_primary);
   absl::Status PromotePaused(LegSlot slot, bool quiet);
 
   LegTable* const legs_;
   std::atomic<ReadFrom> read_from_;
   std::atomic<LegSlot> preferred_;
+  std::atomic<uint64_t> write_mostly_;  // bits of slots
   std::atomic<OnEnospc> on_enospc_;
   DirtyLog* const log_;
   Membership* const membership_;
@@ -386,6 +411,7 @@ class Mirror {
   RegionGate gate_;
   UnsettledDirs unsettled_dirs_;
   std::function<void()> on_work_;
+  std::function<void(LegSlot, uint64_t)> on_let_go_;
   NameWatch* name_watch_ = nullptr;
   LogMover move_log_;
   EventSink* events_ = nullptr;

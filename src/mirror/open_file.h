@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,8 +27,6 @@ class OpenFile {
   static constexpr uint64_t kAnyEpoch = 0;
   static constexpr uint64_t kNoEpoch = UINT64_MAX;
 
-  explicit OpenFile(size_t slots) : on_leg_(slots) {}
-
   // A descriptor for reading or for both on that leg, or none. Only one opened
   // in that leg's epoch (Leg::replaced_epoch) or later: an older one may be of
   // a file that no name leads to any more.
@@ -42,12 +39,15 @@ class OpenFile {
   LegSet behind() const { return LegSet(behind_.load()); }
   void NoteBehind(LegSet legs) { behind_.fetch_or(legs.bits()); }
 
-  // Keeps the descriptor, and the one it replaces to the end, because a request
-  // may be using it; but one of the same object just becomes one of this epoch.
-  // `epoch` is the leg's replaced_epoch before opening. `opening` is held, or
-  // nobody else has the file.
+  // Keeps the descriptor instead of the one before, which is closed when no
+  // request uses it any more; but one of the same object just becomes one of
+  // this epoch. `epoch` is the leg's replaced_epoch before opening. `opening`
+  // is held, or nobody else has the file.
   void SetReadFd(LegSlot slot, LegFd fd, uint64_t epoch);
   void SetWriteFd(LegSlot slot, LegFd fd, uint64_t epoch);
+  // The leg that was there before `epoch` is gone: what was opened on it is
+  // closed when no request uses it any more, and is not kept from now on.
+  void LetGo(LegSlot slot, uint64_t epoch);
 
   RangeLock ranges;
   // Opening on the legs, one at a time.
@@ -58,24 +58,28 @@ class OpenFile {
   std::atomic<bool> times_unsettled{false};
 
  private:
+  enum class Use { kRead, kWrite };
   struct Opened {
-    Opened(LegFd leg_fd, uint64_t when) : fd(std::move(leg_fd)), epoch(when) {}
-    const LegFd fd;
-    std::atomic<uint64_t> epoch;
+    LegSlot slot;
+    Use use;
+    LegFd fd;
+    uint64_t epoch;
   };
-  using Current = std::atomic<Opened*>;
-  struct OnLeg {
-    Current read{nullptr};
-    Current write{nullptr};
+  struct Gone {
+    LegSlot slot;
+    uint64_t epoch;
   };
 
-  static LegFd Get(const Current& current, uint64_t epoch);
-  void Set(Current& current, LegFd fd, uint64_t epoch);
+  // mutex_ is held in all that end so.
+  LegFd GetLocked(LegSlot slot, Use use, uint64_t epoch) const;
+  Opened* FindLocked(LegSlot slot, Use use);
+  bool IsGoneLocked(LegSlot slot, uint64_t epoch) const;
+  void Set(LegSlot slot, Use use, LegFd fd, uint64_t epoch);
 
-  std::vector<OnLeg> on_leg_;
   std::atomic<uint64_t> behind_{0};
-  std::mutex kept_mutex_;
-  std::deque<Opened> kept_;  // all there were; their places do not change
+  mutable std::mutex mutex_;    // not held while something is closed
+  std::vector<Opened> opened_;  // at most two for each leg
+  std::vector<Gone> gone_;      // at most one for each leg
 };
 
 // What an operation knows of the object it is about.

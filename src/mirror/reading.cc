@@ -4,11 +4,30 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
+#include <bit>
+
 #include "leg/content.h"
 #include "leg/object.h"
 #include "mirror/mirror.h"
 
 namespace mirrorfs {
+namespace {
+
+class PendingRead {
+ public:
+  explicit PendingRead(std::atomic<int>& count) : count_(count) {
+    count_.fetch_add(1, std::memory_order_relaxed);
+  }
+  ~PendingRead() { count_.fetch_sub(1, std::memory_order_relaxed); }
+  PendingRead(const PendingRead&) = delete;
+  PendingRead& operator=(const PendingRead&) = delete;
+
+ private:
+  std::atomic<int>& count_;
+};
+
+}  // namespace
 
 // Legs that hold what the primary holds in these bytes.
 LegSet Mirror::LegsInSync(const ObjectRef& object, uint64_t offset,
@@ -25,26 +44,46 @@ LegSet Mirror::LegsInSync(const ObjectRef& object, uint64_t offset,
 LegSlot Mirror::ReadLeg(const ObjectRef& object, uint64_t offset, size_t size) {
   const ReadFrom read_from = read_from_;
   const LegSlot primary = legs_->primary();
-  if (read_from == ReadFrom::kPrimary) return primary;
-  const LegSet usable = LegsInSync(object, offset, size);
+  const LegSet mostly = write_mostly();
+  if (read_from == ReadFrom::kPrimary && !mostly.has(primary)) return primary;
+  const LegSet in_sync = LegsInSync(object, offset, size);
+  const LegSet wanted = in_sync - mostly;
+  const LegSet usable = wanted.empty() ? in_sync : wanted;
+  // What it is when the policy has no choice.
+  const LegSlot otherwise =
+      usable.has(primary) ? primary : std::countr_zero(usable.bits());
   if (read_from == ReadFrom::kPrefer) {
     const LegSlot preferred = preferred_;
-    return preferred >= 0 && usable.has(preferred) ? preferred : primary;
+    return preferred >= 0 && usable.has(preferred) ? preferred : otherwise;
   }
+  if (read_from == ReadFrom::kLeastPending) return LeastPending(usable);
+  if (read_from == ReadFrom::kPrimary) return otherwise;
   // The same leg for the same region, so that its read-ahead is of use.
   const RegionRange range = RegionsOf(offset, size, log_->GetRegionSize());
-  const LegSet up = legs_->up();
-  auto skip = static_cast<int>(range.first % up.size());
-  LegSlot chosen = primary;
-  up.ForEach([&](LegSlot slot) {
+  const LegSet in_turn = legs_->up() - mostly;
+  LegSlot chosen = otherwise;
+  if (in_turn.empty()) return chosen;
+  auto skip = static_cast<int>(range.first % in_turn.size());
+  in_turn.ForEach([&](LegSlot slot) {
     if (skip-- == 0 && usable.has(slot)) chosen = slot;
   });
   return chosen;
 }
 
+// The primary among those that have equally few.
+LegSlot Mirror::LeastPending(LegSet legs) const {
+  const LegSlot primary = legs_->primary();
+  LegSlot least = legs.has(primary) ? primary : std::countr_zero(legs.bits());
+  legs.ForEach([&](LegSlot slot) {
+    if (legs_->pending_reads(slot) < legs_->pending_reads(least)) least = slot;
+  });
+  return least;
+}
+
 ErrnoOr<size_t> Mirror::ReadOn(Leg& leg, const ObjectRef& object,
                                OpenFile& file, uint64_t offset,
                                CallBuffer& buffer, size_t size) {
+  const PendingRead pending(legs_->pending_reads(leg.slot()));
   const ErrnoOr<LegFd> fd = AnyFdOn(leg, object, file);
   if (!fd.ok()) return fd.error();
   ErrnoOr<size_t> got = ReadContent(*fd, buffer, size, offset);
@@ -73,7 +112,9 @@ ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
     if (ReadLeg(object, offset, size) == slot) {
       ErrnoOr<size_t> got =
           ReadOn(leg(slot), object, file, offset, buffer, size);
-      if (got.ok() && *got == size) return got;
+      if (got.ok() && (*got == size || EndsAt(object, offset + *got))) {
+        return got;
+      }
       if (!got.ok() && IsLegFailure(got.error())) bad = slot;
       if (!got.ok()) error = got.error();
     }
@@ -82,6 +123,13 @@ ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
     return ReadElsewhere(object, file, offset, buffer, size, bad, error);
   }
   return ReadOrElsewhere(primary, object, file, offset, buffer, size);
+}
+
+// Whether the file is no longer than that, by who decides it. Another leg's end
+// is not always its end.
+bool Mirror::EndsAt(const ObjectRef& object, uint64_t end) {
+  const ErrnoOr<struct stat> st = Stat(object);
+  return st.ok() && static_cast<uint64_t>(st->st_size) <= end;
 }
 
 ErrnoOr<size_t> Mirror::ReadOrElsewhere(LegSlot slot, const ObjectRef& object,
@@ -108,11 +156,13 @@ ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
                : ErrnoOr<RegionChange>(error);
   const RangeLock::Hold hold(file.ranges, offset, offset + size);
   ErrnoOr<size_t> got = error;
-  (LegsInSync(object, offset, size) - LegSet::Of(bad))
-      .ForEach([&](LegSlot slot) {
-        if (got.ok()) return;
-        got = ReadOn(leg(slot), object, file, offset, buffer, size);
-      });
+  const auto read_on = [&](LegSlot slot) {
+    if (got.ok()) return;
+    got = ReadOn(leg(slot), object, file, offset, buffer, size);
+  };
+  const LegSet others = LegsInSync(object, offset, size) - LegSet::Of(bad);
+  (others - write_mostly()).ForEach(read_on);
+  (others & write_mostly()).ForEach(read_on);
   spdlog::warn("leg \"{}\": reading {}: {}{}", leg(bad).name(), object.path,
                ErrnoText(error), got.ok() ? "; another leg answers" : "");
   if (!got.ok()) return error;

@@ -43,6 +43,7 @@ namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(5);
 constexpr absl::Duration kSettle = absl::Seconds(1);
+constexpr absl::Duration kLettingGo = absl::Seconds(1);
 
 // Of the service manager that waits for us, if one does: who runs mount(8) from
 // a service must not be taken for the service.
@@ -167,22 +168,55 @@ absl::StatusOr<Assembly> AssembleWhenThere(const MountCommand& command,
   }
 }
 
-absl::StatusOr<ReadFrom> ReadFromOf(const ReadPolicy& policy,
-                                    const Label& label, LegSlot* preferred) {
+ReadFrom ReadFromOf(const ReadPolicy& policy) {
   switch (policy.kind) {
     case ReadPolicy::Kind::kPrimary:
       return ReadFrom::kPrimary;
     case ReadPolicy::Kind::kRoundRobin:
       return ReadFrom::kRoundRobin;
+    case ReadPolicy::Kind::kLeastPending:
+      return ReadFrom::kLeastPending;
     case ReadPolicy::Kind::kPreferLeg:
       break;
   }
+  return ReadFrom::kPrefer;
+}
+
+absl::StatusOr<LegSlot> SlotOf(const std::string& leg, const Label& label,
+                               const char* option) {
   for (const LabelMember& member : label.members) {
-    if (member.name == policy.leg) *preferred = member.slot;
+    if (member.name == leg) return member.slot;
   }
-  if (*preferred >= 0) return ReadFrom::kPrefer;
   return absl::InvalidArgumentError(
-      absl::StrCat("read-policy: no leg is named \"", policy.leg, "\""));
+      absl::StrCat(option, ": no leg is named \"", leg, "\""));
+}
+
+absl::StatusOr<ReadRules> ReadRulesOf(const MountOptions& options,
+                                      const Label& label) {
+  ReadRules rules;
+  // Read-only, the log is not consulted, so nobody knows what a leg lacks; but
+  // what is said must be right all the same.
+  rules.from = ReadFromOf(options.read_policy);
+  if (rules.from == ReadFrom::kPrefer) {
+    const absl::StatusOr<LegSlot> slot =
+        SlotOf(options.read_policy.leg, label, "read-policy");
+    if (!slot.ok()) return slot.status();
+    rules.preferred = *slot;
+  }
+  for (const std::string& leg : options.write_mostly) {
+    const absl::StatusOr<LegSlot> slot = SlotOf(leg, label, "write-mostly");
+    if (!slot.ok()) return slot.status();
+    rules.write_mostly |= LegSet::Of(*slot);
+  }
+  return options.read_only ? ReadRules() : rules;
+}
+
+absl::Status LockLegs(const std::vector<std::unique_ptr<Leg>>& legs) {
+  for (const std::unique_ptr<Leg>& leg : legs) {
+    if (leg == nullptr) continue;
+    if (absl::Status status = LockLeg(*leg); !status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 OnEnospc OnEnospcOf(const MountOptions& options) {
@@ -233,7 +267,6 @@ class Daemon {
   Watchdog* const watchdog_;
   LegTargets targets_;
   Assembly assembly_;
-  LegLocks locks_;
   SystemClock clock_;
   std::unique_ptr<LegTable> legs_;
   std::unique_ptr<EventLog> events_;
@@ -254,6 +287,7 @@ class Daemon {
   std::unique_ptr<HookRunner> hooks_;
   std::unique_ptr<ServiceNotifier> notifier_;
   std::unique_ptr<Upkeep> settling_;
+  std::unique_ptr<Upkeep> letting_go_;
   MirrorFacts facts_;
   std::unique_ptr<ControlServer> control_;
 };
@@ -269,7 +303,7 @@ absl::Status Daemon::Build() {
   if (!assembly.ok()) return assembly.status();
   assembly_ = *std::move(assembly);
   absl::Status status = CheckAgainstLabel(assembly_, command_.options);
-  if (status.ok()) status = locks_.Take(assembly_.legs);
+  if (status.ok()) status = LockLegs(assembly_.legs);
   NameMirrorInDiagnostics(command_.options.foreground,
                           assembly_.label.mirror_name);
   for (const std::string& note : assembly_.notes) spdlog::warn("{}", note);
@@ -306,12 +340,10 @@ absl::Status Daemon::BuildMirror() {
   for (const LabelMember& member : assembly_.label.members) {
     all |= LegSet::Of(member.slot);
   }
-  const absl::StatusOr<ReadFrom> read_from = ReadFromOf(
-      command_.options.read_policy, assembly_.label, &setup.preferred);
-  if (!read_from.ok()) return read_from.status();
-  // Read-only, the log is not consulted, so nobody knows what a leg lacks.
-  setup.read_from =
-      command_.options.read_only ? ReadFrom::kPrimary : *read_from;
+  const absl::StatusOr<ReadRules> reading =
+      ReadRulesOf(command_.options, assembly_.label);
+  if (!reading.ok()) return reading.status();
+  setup.reading = *reading;
   if (!command_.options.read_only) {
     // Any of them may become the primary.
     verdict.present.ForEach([&](LegSlot slot) {
@@ -343,16 +375,15 @@ absl::Status Daemon::BuildMirror() {
       return MoveLog(to, *log_, note);
     });
   }
-  probe_ = std::make_unique<LegProbe>(
-      mirror_.get(), &targets_, assembly_.paths,
-      [this](const Leg& leg) { return locks_.TakeOne(leg); });
-  admin_ = std::make_unique<LegAdmin>(mirror_.get(), probe_.get(), &locks_,
+  probe_ = std::make_unique<LegProbe>(mirror_.get(), &targets_, assembly_.paths,
+                                      [](Leg& leg) { return LockLeg(leg); });
+  admin_ = std::make_unique<LegAdmin>(mirror_.get(), probe_.get(),
                                       command_.mount_point,
                                       command_.options.read_only);
   PostStart();
   if (!log_in_use_) return absl::OkStatus();
   mirror_->gate().AdoptDirty();
-  return membership_->BeforeFirstChange().empty()
+  return membership_->NameLog().empty()
              ? absl::OkStatus()
              : absl::UnavailableError("a leg's label cannot be written");
 }
@@ -400,19 +431,14 @@ absl::Status Daemon::StartControl() {
 }
 
 absl::Status Daemon::CheckOptions(const MountOptions& options) const {
-  LegSlot preferred = -1;
-  return ReadFromOf(options.read_policy, membership_->label(), &preferred)
-      .status();
+  return ReadRulesOf(options, membership_->label()).status();
 }
 
 // Whatever may change while mounted, see LiveOptions.
 void Daemon::ApplyOptions(const MountOptions& options) {
-  LegSlot preferred = -1;
-  const absl::StatusOr<ReadFrom> read_from =
-      ReadFromOf(options.read_policy, membership_->label(), &preferred);
-  if (read_from.ok() && !options.read_only) {
-    mirror_->SetReadFrom(*read_from, preferred);
-  }
+  const absl::StatusOr<ReadRules> reading =
+      ReadRulesOf(options, membership_->label());
+  if (reading.ok()) mirror_->SetReading(*reading);
   mirror_->SetOnEnospc(OnEnospcOf(options));
   pacer_->SetLimits({options.resync_rate_max, options.resync_rate_min});
 }
@@ -453,6 +479,8 @@ absl::Status Daemon::Start(std::function<void()> ready) {
   recovery_ = std::make_unique<Recovery>(
       mirror_.get(), events_.get(), pacer_.get(), &clock_, settle, watchdog_);
   recovery_->SetAdmissionListener([this] { admin_->FinishReplacing(); });
+  mirror_->SetLetGoListener(
+      [this](LegSlot slot, uint64_t epoch) { fs_->LetGo(slot, epoch); });
   mirror_->SetWorkListener([this] { recovery_->Wake(); });
   mirror_->StartListening();
   BuildOptions();
@@ -486,6 +514,8 @@ absl::Status Daemon::Serve() {
       settling_ =
           std::make_unique<Upkeep>(watchdog_, std::min(kSettle, TickPeriod()),
                                    [this] { mirror_->SettleDirs(); });
+      letting_go_ = std::make_unique<Upkeep>(
+          watchdog_, kLettingGo, [this] { mirror_->LetGoOfLegsDown(); });
     }
     served = session.Serve(command_.options.threads, watchdog_);
   }
@@ -509,6 +539,7 @@ absl::Status Daemon::SaveWhatIsLeft() {
   if (probing_) probing_->Stop();
   recovery_->Stop();
   settling_->Stop();
+  letting_go_->Stop();
   upkeep_->Stop();
   mirror_->ClearIdle(/*all=*/true, [this] { fs_->SettleOpenFiles(); });
   const DirtyLog::SyncCount count = log_->GetSyncCount(mirror_->all());

@@ -121,19 +121,26 @@ absl::Status LegAdmin::Offline(const std::string& leg, bool dry_run) {
   std::lock_guard lock(mutex_);
   const absl::StatusOr<LabelMember> member = FindSpare(leg);
   if (!member.ok() || dry_run) return member.status();
-  const bool was_up = mirror_->present().has(member->slot);
+  const absl::Status status = TakeOffline(*member);
+  // Its disk may be unmounted from now on.
+  mirror_->LetGo(member->slot);
+  return status;
+}
+
+absl::Status LegAdmin::TakeOffline(const LabelMember& member) {
+  const bool was_up = mirror_->present().has(member.slot);
   absl::Status status =
-      TakeOut(*member, "taken out by the administrator", kSettleTime);
+      TakeOut(member, "taken out by the administrator", kSettleTime);
   if (!status.ok()) return status;
   KillPoint("leg-offline");
-  mirror_->SetLegDown(member->slot, LegState::kOffline);
-  status = SetOffline(*member, true);
+  mirror_->SetLegDown(member.slot, LegState::kOffline);
+  status = SetOffline(member, true);
   if (!status.ok() || !was_up) return status;
   // So that it is not served alone, without what the others get from now on.
-  const Leg& gone = mirror_->leg(member->slot);
+  const Leg& gone = mirror_->leg(member.slot);
   absl::StatusOr<Label> own = ReadLabel(gone);
-  if (own.ok() && own->FindMember(member->uuid) != nullptr) {
-    own->FindMember(member->uuid)->offline = true;
+  if (own.ok() && own->FindMember(member.uuid) != nullptr) {
+    own->FindMember(member.uuid)->offline = true;
     (void)WriteLabelDurable(gone, *own);
   }
   return absl::OkStatus();
@@ -341,7 +348,7 @@ absl::Status LegAdmin::Remove(const LabelMember& member,
     spdlog::warn("leg \"{}\" still has its label: {}", member.name,
                  status.ToString());
   }
-  locks_->Release(gone);
+  mirror_->LetGo(slot);
   return absl::OkStatus();
 }
 

@@ -26,18 +26,16 @@
 #include "leg/new_mirror.h"
 #include "mirror/leg_probe.h"
 #include "mirror/mirror.h"
-#include "mount/leg_lock.h"
 
 namespace mirrorfs {
 
 class LegAdmin {
  public:
   // What it works with outlives it.
-  LegAdmin(Mirror* mirror, LegProbe* probe, LegLocks* locks,
-           std::string mount_point, bool read_only)
+  LegAdmin(Mirror* mirror, LegProbe* probe, std::string mount_point,
+           bool read_only)
       : mirror_(mirror),
         probe_(probe),
-        locks_(locks),
         mount_point_(std::move(mount_point)),
         read_only_(read_only) {}
 
@@ -76,6 +74,7 @@ class LegAdmin {
   // `patience`: how long to wait for another leg to be able to go on alone.
   absl::Status TakeOut(const LabelMember& member, const std::string& reason,
                        absl::Duration patience);
+  absl::Status TakeOffline(const LabelMember& member);
   absl::Status SetOffline(const LabelMember& member, bool offline);
   absl::Status TakeIn(const LabelMember& member);
   absl::Status ReturnFrom(const std::string& path, const LabelMember& member,
@@ -87,7 +86,6 @@ class LegAdmin {
 
   Mirror* const mirror_;
   LegProbe* const probe_;
-  LegLocks* const locks_;
   const std::string mount_point_;
   const bool read_only_;
   HandoverMutex mutex_;

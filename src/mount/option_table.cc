@@ -107,14 +107,25 @@ absl::Status SetReadPolicy(absl::string_view value, MountOptions* options) {
     policy.kind = ReadPolicy::Kind::kPrimary;
   } else if (value == "round-robin" || value == "round_robin") {
     policy.kind = ReadPolicy::Kind::kRoundRobin;
+  } else if (value == "least-pending" || value == "least_pending") {
+    policy.kind = ReadPolicy::Kind::kLeastPending;
   } else if (value.substr(0, kPrefer.size()) == kPrefer &&
              value.size() > kPrefer.size()) {
     policy.kind = ReadPolicy::Kind::kPreferLeg;
     policy.leg = std::string(value.substr(kPrefer.size()));
   } else {
-    return Bad("must be primary, round-robin or prefer=LEG");
+    return Bad("must be primary, round-robin, least-pending or prefer=LEG");
   }
   options->read_policy = policy;
+  return absl::OkStatus();
+}
+
+absl::Status SetWriteMostly(absl::string_view value, MountOptions* options) {
+  std::vector<std::string> legs = SplitLegList(value);
+  if (std::find(legs.begin(), legs.end(), "") != legs.end()) {
+    return Bad("must be names of legs like a:b, or nothing");
+  }
+  options->write_mostly = std::move(legs);
   return absl::OkStatus();
 }
 
@@ -183,10 +194,16 @@ std::string ShowReadPolicy(const MountOptions& options) {
       return "primary";
     case ReadPolicy::Kind::kRoundRobin:
       return "round-robin";
+    case ReadPolicy::Kind::kLeastPending:
+      return "least-pending";
     case ReadPolicy::Kind::kPreferLeg:
       break;
   }
   return absl::StrCat("prefer=", options.read_policy.leg);
+}
+
+std::string ShowWriteMostly(const MountOptions& options) {
+  return FormatLegList(options.write_mostly);
 }
 
 std::string ShowOnEnospc(const MountOptions& options) {
@@ -242,9 +259,13 @@ constexpr MountOptionInfo kTable[] = {
     {"create", Kind::kFlag, "",
      "label the legs first if they are empty and have no label",
      Set<&O::create, true>},
-    {"read-policy", Kind::kValue, "primary|round-robin|prefer=LEG",
+    {"read-policy", Kind::kValue,
+     "primary|round-robin|least-pending|prefer=LEG",
      "which leg in sync is read [primary]", SetReadPolicy, ShowReadPolicy,
      kLive},
+    {"write-mostly", Kind::kValue, "LEG[:LEG...]",
+     "read these legs only where no other one can be [none]", SetWriteMostly,
+     ShowWriteMostly, kLive},
     {"resync-rate-max", Kind::kValue, "SIZE",
      "recovery never copies more than that a second [0: no limit]",
      SetRate<&O::resync_rate_max>, ShowSize<&O::resync_rate_max>, kLive},

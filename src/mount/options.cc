@@ -130,19 +130,25 @@ absl::StatusOr<MountOptions> ParseMountOptions(
   return options;
 }
 
-absl::StatusOr<std::vector<std::string>> ParseLegList(absl::string_view spec) {
+std::vector<std::string> SplitLegList(absl::string_view text) {
+  if (text.empty()) return {};
   std::vector<std::string> legs(1);
-  for (size_t i = 0; i < spec.size(); ++i) {
-    const char c = spec[i];
-    if (c == '\\' && i + 1 < spec.size() &&
-        (spec[i + 1] == ':' || spec[i + 1] == '\\')) {
-      legs.back() += spec[++i];
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\\' && i + 1 < text.size() &&
+        (text[i + 1] == ':' || text[i + 1] == '\\')) {
+      legs.back() += text[++i];
     } else if (c == ':') {
       legs.emplace_back();
     } else {
       legs.back() += c;
     }
   }
+  return legs;
+}
+
+absl::StatusOr<std::vector<std::string>> ParseLegList(absl::string_view spec) {
+  const std::vector<std::string> legs = SplitLegList(spec);
   if (std::find(legs.begin(), legs.end(), "") != legs.end()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "leg list \"", spec, "\": a leg's path is empty; write /a:/b"));

@@ -21,7 +21,7 @@ enum class CacheMode { kNone, kWriteThrough, kWriteBack };
 enum class AtimeMode { kRelatime, kNoatime, kStrictatime };
 
 struct ReadPolicy {
-  enum class Kind { kPrimary, kRoundRobin, kPreferLeg };
+  enum class Kind { kPrimary, kRoundRobin, kPreferLeg, kLeastPending };
   Kind kind = Kind::kPrimary;
   std::string leg;  // kPreferLeg: its name
 };
@@ -43,7 +43,8 @@ struct MountOptions {
   bool on_enospc_degrade = false;
   bool create = false;
   ReadPolicy read_policy;
-  int threads = 0;  // 0: the daemon chooses
+  std::vector<std::string> write_mostly;  // names of legs
+  int threads = 0;                        // 0: the daemon chooses
 
   // Bytes a second of recovery; see Pacer.
   uint64_t resync_rate_max = 0;
@@ -88,6 +89,10 @@ absl::StatusOr<MountOptions> ParseMountOptions(
 // "/a:/b:/c" to its paths. "\:" is a colon inside a path and "\\" a backslash;
 // any other backslash stands for itself. At least two.
 absl::StatusOr<std::vector<std::string>> ParseLegList(absl::string_view spec);
+
+// The same without a minimum; nothing for an empty text, and an empty string
+// for a leg that is.
+std::vector<std::string> SplitLegList(absl::string_view text);
 
 // The inverse: what to write so that ParseLegList gives `legs`.
 std::string FormatLegList(const std::vector<std::string>& legs);

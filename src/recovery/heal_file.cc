@@ -110,6 +110,7 @@ bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
 }
 
 void Healer::Blame(const Leg& leg, Errno error) {
+  progress_->setbacks.NoteError(leg.slot(), error);
   if (IsLegFailure(error)) (void)mirror_->FailLeg(leg.slot(), error);
 }
 
@@ -359,6 +360,7 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
     }
     spdlog::warn("leg \"{}\": content of \"{}\": {}", leg.name(), path,
                  ErrnoText(error));
+    progress_->setbacks.NoteError(slot, error);
     outcome = Outcome::kLater;
   });
   return outcome;

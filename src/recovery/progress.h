@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "recovery/rate_meter.h"
+#include "recovery/setbacks.h"
 #include "region/leg_set.h"
 
 namespace mirrorfs {
@@ -28,7 +29,8 @@ struct LegProgress {
 class HealProgress {
  public:
   // The clock outlives it.
-  explicit HealProgress(const Clock* clock) : clock_(clock), legs_(kLegsMax) {}
+  explicit HealProgress(const Clock* clock)
+      : setbacks(clock), clock_(clock), legs_(kLegsMax) {}
 
   // A repair of these legs begins.
   void Begin(LegSet legs);
@@ -44,6 +46,8 @@ class HealProgress {
 
   // Something was healed since the log was last cleared for it.
   std::atomic<bool> unannounced{false};
+  // What could not be healed.
+  Setbacks setbacks;
 
  private:
   struct Leg {

@@ -138,7 +138,23 @@ size_t Recovery::ReleaseFailed() {
     failed.swap(failed_);
   }
   for (const RegionKey& key : failed) mirror_->log().ReleaseResyncWork(key);
+  NoteSetbacks(failed);
   return failed.size();
+}
+
+void Recovery::NoteSetbacks(const std::vector<RegionKey>& keys) {
+  std::vector<Setbacks::Failed> failed;
+  for (const RegionKey& key : keys) {
+    const std::optional<RegionRecord> record = mirror_->log().Find(key);
+    if (!record) continue;
+    failed.push_back({key, record->missing & mirror_->secondaries()});
+  }
+  progress_.setbacks.EndPass(failed).ForEach([&](LegSlot slot) {
+    const std::optional<Setback> setback = progress_.setbacks.Of(slot);
+    if (!setback) return;
+    events_->Post(EventName::kResyncFailed, mirror_->leg(slot).name(),
+                  absl::StrCat(setback->path, ": ", DescribeSetback(*setback)));
+  });
 }
 
 void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {

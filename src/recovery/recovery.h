@@ -64,6 +64,8 @@ class Recovery {
   void AdmitLegs(bool all_healed);
   void NoteFailed(const RegionKey& key);
   size_t ReleaseFailed();
+  // Says of legs whose recovery does not get on any more that it does not.
+  void NoteSetbacks(const std::vector<RegionKey>& keys);
   void Pause(int ms);
 
   Mirror* const mirror_;

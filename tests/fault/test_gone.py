@@ -103,7 +103,6 @@ def test_a_broken_file_system(scene, fs, how, number):
     it.finish()
 
 
-@not_yet("way to take out a failed disk: it has files of it open")
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_failed_disk_is_let_go(scene, number):
     """It can be unmounted, repaired and mounted again beneath the mirror."""
@@ -117,6 +116,35 @@ def test_a_failed_disk_is_let_go(scene, number):
     it.things[number].umount()
     repair(it.things[number])
     it.wait_back(number)
+    it.finish()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_offline_disk_is_let_go(scene, number):
+    """With files open and written to; and a file without a name."""
+    legs = ["plain", "plain"]
+    legs[number] = "ext4"
+    it = scene(*legs)
+    it.start_load()
+    with open(it.mirror.mnt / "open", "wb") as file, \
+            open(it.mirror.mnt / "nameless", "w+b") as nameless:
+        (it.mirror.mnt / "nameless").unlink()
+        for one in (file, nameless):
+            one.write(b"before")
+            one.flush()
+        it.mirror.cli("offline", it.mirror.mnt, it.names[number])
+        it.things[number].umount()
+        for one in (file, nameless):
+            one.write(b" and after")
+            one.flush()
+        it.load.progress()
+        it.things[number].mount()
+        it.mirror.cli("online", it.mirror.mnt, it.names[number])
+        it.load.progress()
+        nameless.seek(0)
+        assert nameless.read() == b"before and after"
+        file.write(b", too")
+    assert (it.mirror.mnt / "open").read_bytes() == b"before and after, too"
     it.finish()
 
 

@@ -2,6 +2,7 @@
 """A leg that is full. By default the caller hears of it, the legs end equal
 and none is dropped; with on-enospc=degrade the leg is dropped."""
 
+import contextlib
 import errno
 import os
 
@@ -55,6 +56,44 @@ def test_a_full_leg(scene, fs, number):
     assert free.f_bavail * free.f_frsize < 4 * MIB
     (it.mirror.mnt / "ballast").unlink()
     it.load.progress(30)
+    it.finish()
+
+
+def log_place(it):
+    return it.mirror.status()["log"]["location"]
+
+
+@pytest.mark.parametrize("allocates", [True, False])
+def test_the_log_leaves_a_full_leg(scene, allocates):
+    """The leg that holds the dirty log is full and not broken: the log goes to
+    another leg, where a crash finds it, and comes back when there is space."""
+    it = scene("faulty", "plain")
+    leg = it.things[0]
+    if not allocates:
+        leg.fail("fallocate", errno.EOPNOTSUPP)
+    directories = [it.mirror.mnt / f"d{i}" for i in range(200)]
+    for directory in directories:
+        directory.mkdir()
+    assert log_place(it) == "a"
+    leg.space(4 * MIB)
+    fill(it.mirror.mnt / "ballast")
+    for directory in directories:  # a mark for each
+        with contextlib.suppress(OSError):
+            (directory / "new").mkdir()
+        assert set(states(it)) <= {"in-sync", "resync"}
+        if log_place(it) == "b":
+            break
+    assert log_place(it) == "b"
+    assert "enospc" in it.mirror.cli("events", it.mirror.mnt).stdout
+    it.crash()
+    it.mirror.mount()  # on either, by what room was kept
+    assert set(states(it)) <= {"in-sync", "resync"}
+    (it.mirror.mnt / "ballast").unlink()
+    leg.space(None)
+    (it.mirror.mnt / "more").write_bytes(b"x" * MIB)
+    it.mirror.umount()
+    it.mirror.mount()
+    assert log_place(it) == "a"
     it.finish()
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from support import compare
-from support.mirror import MountFailed, run
+from support.mirror import MountFailed, run, wait_until
 from support.trees import change_everything, make_tree
 
 pytestmark = pytest.mark.sanitizer
@@ -346,6 +346,83 @@ def test_resolve_of_a_mounted_mirror_is_refused(populated):
                         check=False)
     assert result.returncode != 0
     (mirror.mnt / "f").write_text("x")
+    mirror.settle_and_compare()
+
+
+def mount_alone(mirror, number):
+    """One leg; the other one is away meanwhile."""
+    other = take_away(mirror, "absent", 1 - number)
+    mirror.mount()
+    return other
+
+
+def killed_in_sync(mirror):
+    """Nothing differs, but the labels do not say so."""
+    mirror.mount()
+    (mirror.mnt / "f").write_text("x")
+    mirror.wait_sync()
+    mirror.kill9()
+    mirror.expect_diagnostics("missing|stale|leg|compared")
+
+
+def test_each_leg_alone_without_a_change_is_no_conflict(populated):
+    mirror = populated
+    killed_in_sync(mirror)
+    for number in (0, 1, 0):
+        back = mount_alone(mirror, number)
+        os.listdir(mirror.mnt)
+        mirror.umount()
+        back()
+    mirror.mount()
+    mirror.wait_sync()
+    (mirror.mnt / "g").write_text("x")
+    mirror.settle_and_compare()
+
+
+def test_each_leg_alone_and_one_is_changed_is_no_conflict(populated):
+    mirror = populated
+    killed_in_sync(mirror)
+    for number in (0, 1):
+        back = mount_alone(mirror, number)
+        if number == 1:
+            (mirror.mnt / "f").write_text("y")
+        mirror.umount()
+        back()
+    mirror.mount()
+    mirror.wait_sync()
+    assert (mirror.mnt / "f").read_text() == "y"
+    mirror.settle_and_compare()
+
+
+def test_each_leg_alone_with_a_change_is_a_conflict(populated):
+    mirror = populated
+    killed_in_sync(mirror)
+    for number in (0, 1):
+        back = mount_alone(mirror, number)
+        (mirror.mnt / "f").write_text(str(number))
+        mirror.umount()
+        back()
+    with pytest.raises(MountFailed, match="conflict"):
+        mirror.mount()
+    mirror.expect_diagnostics("conflict")
+
+
+@pytest.mark.parametrize("log_type", ["disk"], indirect=True)
+def test_a_late_leg_after_a_crash_gets_what_may_differ(populated):
+    """It comes before anything was changed: the log knows, and not all of it
+    is compared."""
+    mirror = populated
+    mirror.mount()
+    (mirror.mnt / "big").write_bytes(os.urandom(8 << 20))
+    mirror.wait_sync()
+    mirror.umount()
+    killed_in_sync(mirror)
+    back = take_away(mirror, "absent", 1)
+    mirror.mount("probe-interval=200ms")
+    back()
+    wait_until(lambda: mirror.leg_status("b")["state"] == "in-sync")
+    events = mirror.cli("events", mirror.mnt).stdout
+    assert "leg-back" in events and "compared whole" not in events
     mirror.settle_and_compare()
 
 

@@ -405,7 +405,7 @@ def test_read_policies(mirrors, as_mount_helper):
     mirror.mount()
     data = os.urandom(3 << 20)
     (mirror.mnt / "f").write_bytes(data)
-    for policy in ("primary", "round-robin", "prefer=b"):
+    for policy in ("primary", "round-robin", "least-pending", "prefer=b"):
         mirror.umount()
         mirror.mount(f"read-policy={policy}")
         for _ in range(3):

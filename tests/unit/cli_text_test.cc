@@ -139,6 +139,28 @@ TEST(StatusText, CatchingUp) {
       "errors: 3 on leg \"usb\"\n");
 }
 
+TEST(StatusText, ALegThatCannotBeHealed) {
+  json usb = Leg("usb", "resync");
+  usb["dirty"]["regions"] = 2;
+  usb["resync"]["failing"] = {{"path", "a\nb"},
+                              {"error", "No space left on device"}};
+  json mirror = Mirror("resyncing", {Leg("a", "in-sync"), usb});
+  const MirrorStatus status = ParseMirrorStatus(mirror);
+  EXPECT_EQ(
+      AdviceFor(status).status,
+      "leg \"usb\" cannot be healed: \"a\\nb\": No space left on device.");
+  EXPECT_EQ(AdviceFor(status).action,
+            "make space on that leg; it is tried again by itself.");
+  EXPECT_NE(StatusText(status).find("    cannot be healed: \"a"),
+            std::string::npos);
+  mirror["legs"][1]["resync"]["failing"]["error"] = "Input/output error";
+  EXPECT_NE(AdviceFor(ParseMirrorStatus(mirror)).action.find("replace"),
+            std::string::npos);
+  // What is worse is said first.
+  mirror["legs"][0]["state"] = "failed";
+  EXPECT_EQ(AdviceFor(ParseMirrorStatus(mirror)).status, "leg \"a\" failed.");
+}
+
 TEST(ResyncText, LineAndBar) {
   const ResyncState state = {412, 1000, 38'000'000, 3};
   EXPECT_EQ(ResyncLine(state), "412 B of 1.0 KiB  41.2%  38 MB/s  ~3s left");

@@ -102,6 +102,15 @@ TEST(LabelTest, ANewLegIsOlderAndLacksEverything) {
   EXPECT_EQ(verdict->in_sync, LegSet::Of(0) | LegSet::Of(1));
 }
 
+// It was late, and nothing has been changed without it.
+TEST(LabelTest, ALegOfThisGenerationLacksWhatTheLogSays) {
+  Label label = Two();
+  label.clean = false;
+  EXPECT_EQ(JudgeReturn(label, Of(Two(), "b")), Returning::kAccounted);
+  label.clean = true;
+  EXPECT_EQ(JudgeReturn(label, Of(Two(), "b")), Returning::kUnaccounted);
+}
+
 TEST(LabelTest, ALegThatIsOfflineIsLeftAlone) {
   Label label = Without(Two(), "b");
   label.FindMember("b")->offline = true;

@@ -78,7 +78,7 @@ TEST(ParseMountOptions, EveryOption) {
       "wait-legs=15s,create,read-policy=prefer=fast one,threads=8,"
       "cache=writeback,attr-timeout=500ms,entry-timeout=inf,"
       "negative-timeout=1m,foreground,no-allow-other,ro,suid,dev,noexec,sync,"
-      "dirsync,noatime,remount");
+      "dirsync,noatime,remount,write-mostly=b:c\\:d");
   EXPECT_EQ(options.log_dir, "/var/lib/m");
   EXPECT_EQ(options.region_bytes, 65536u);
   EXPECT_EQ(options.name, "keep");
@@ -87,6 +87,7 @@ TEST(ParseMountOptions, EveryOption) {
   EXPECT_TRUE(options.create);
   EXPECT_EQ(options.read_policy.kind, ReadPolicy::Kind::kPreferLeg);
   EXPECT_EQ(options.read_policy.leg, "fast one");
+  EXPECT_EQ(options.write_mostly, (std::vector<std::string>{"b", "c:d"}));
   EXPECT_EQ(options.threads, 8);
   EXPECT_EQ(options.cache, CacheMode::kWriteBack);
   EXPECT_EQ(options.attr_timeout, absl::Milliseconds(500));
@@ -165,10 +166,23 @@ TEST(ParseMountOptions, BadValuesAreNamed) {
                            "cache=yes",
                            "read-policy=",
                            "read-policy=prefer=",
+                           "read-policy=least",
+                           "write-mostly=:",
+                           "write-mostly=a:",
                            "attr-timeout=-1",
                            "attr-timeout=soon",
                            "wait-legs=inf"}) {
     EXPECT_THAT(ErrorOf(word), HasSubstr(word));
+  }
+}
+
+TEST(ParseMountOptions, ReadPoliciesAreShownAsTheyAreWritten) {
+  for (const std::string word :
+       {"read-policy=primary", "read-policy=round-robin",
+        "read-policy=least-pending", "read-policy=prefer=a",
+        "write-mostly=", "write-mostly=a", "write-mostly=a:b\\:c"}) {
+    const std::string name = word.substr(0, word.find('='));
+    EXPECT_EQ(name + "=" + FindMountOption(name)->show(*Parse(word)), word);
   }
 }
 

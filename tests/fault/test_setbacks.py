@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A leg that is here and cannot be healed: what is said of it."""
+
+import errno
+import time
+
+import pytest
+
+from support.mirror import wait_until
+
+pytestmark = pytest.mark.timeout_s(150)
+
+
+def failing(it, number):
+    return it.leg(number)["resync"].get("failing")
+
+
+def events(it, name):
+    text = it.mirror.cli("events", it.mirror.mnt).stdout
+    return [line for line in text.splitlines() if name in line]
+
+
+def test_a_leg_that_cannot_be_healed(scene):
+    it = scene("plain", "faulty")
+    path = it.mirror.mnt / "f"
+    path.write_bytes(b"old")
+    it.mirror.wait_sync()
+    assert failing(it, 1) is None
+    it.things[1].fail("write", errno.EPERM, path="f")
+    path.write_bytes(b"newer")
+    wait_until(lambda: failing(it, 1), timeout=40, what="it to be said")
+    assert failing(it, 1) == {"path": "f", "error": "Operation not permitted"}
+    result = it.mirror.cli("status", it.mirror.mnt, check=False)
+    assert result.returncode == 4
+    assert "none needed" not in result.stdout
+    assert 'cannot be healed: "f": Operation not permitted' in result.stdout
+    # Recovery goes on trying, and does not say so each time.
+    struck = len(events(it, "resync-failed"))
+    time.sleep(7)
+    assert struck == len(events(it, "resync-failed")) == 1
+    it.things[1].clear()
+    it.wait_back(1)
+    assert failing(it, 1) is None
+    it.finish()
