@@ -217,7 +217,9 @@ DirtyLog::Moving CoreLog::CopyObject(absl::string_view from,
                                      absl::string_view to) {
   Lock lock(mutex_);
   Moving moving;
-  CopyLocked(LoadedIn(ObjectRange(from)), from, to, &moving);
+  const std::vector<Loaded> object = LoadedIn(ObjectRange(from));
+  TakeOriginsLocked(object);
+  CopyLocked(object, from, to, &moving);
   return moving;
 }
 
@@ -233,6 +235,9 @@ DirtyLog::Moving CoreLog::BeginMove(absl::string_view from,
   Moving moving;
   NoteLeft(goes, from, comes, to, &moving);
   NoteLeft(comes, to, goes, from, &moving);
+  // All of them before anything is added: it is as of now that they are known.
+  TakeOriginsLocked(goes);
+  TakeOriginsLocked(comes);
   CopyLocked(goes, from, to, &moving);
   CopyLocked(comes, to, from, &moving);
   return moving;
@@ -262,14 +267,19 @@ void CoreLog::NoteLeft(const std::vector<Loaded>& goes, absl::string_view place,
   }
 }
 
+// What is said of where legs have the objects goes along with them.
+void CoreLog::TakeOriginsLocked(const std::vector<Loaded>& objects) {
+  for (const Loaded& one : objects) {
+    if (one.record.moved_from.empty()) continue;
+    RegionRecord left = one.record;
+    left.moved_from = Origins();
+    ReplaceLocked(one.key, EncodeRegionKey(one.key), left);
+  }
+}
+
 void CoreLog::CopyLocked(std::vector<Loaded> copies, absl::string_view from,
                          absl::string_view to, Moving* moving) {
   for (Loaded& copy : copies) {
-    if (!copy.record.moved_from.empty()) {
-      RegionRecord old = copy.record;
-      old.moved_from = Origins();
-      ReplaceLocked(copy.key, EncodeRegionKey(copy.key), old);
-    }
     copy.key.path = RebasePath(copy.key.path, from, to);
     copy.record.moved_from.Forget(copy.key.path);
     moving->unflushed |= MarkLocked(copy.key, copy.record);
@@ -367,20 +377,27 @@ void CoreLog::StartCopy(const RegionKey& key) {
   if (entry != nullptr) entry->missed_again = LegSet();
 }
 
-void CoreLog::AdvanceTail(const RegionKey& key, uint64_t index, LegSet legs) {
+void CoreLog::AdvanceTail(const RegionKey& key, RegionRange range,
+                          LegSet legs) {
   Lock lock(mutex_);
   RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
-  if (entry == nullptr) return;
-  entry->healed_to = index;
+  if (entry == nullptr || TailToHealLocked(*entry, legs) < range.first) return;
+  entry->healed_to = range.end;
   entry->healed_legs = legs & entry->record.missing;
 }
 
 uint64_t CoreLog::TailToHeal(const RegionKey& key, LegSet legs) {
   Lock lock(mutex_);
   const RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
-  if (entry == nullptr || entry->record.tail_from == kNoTail) return kNoTail;
-  const bool counts = entry->healed_legs.contains(legs);
-  return std::max(entry->record.tail_from, counts ? entry->healed_to : 0);
+  return entry == nullptr ? kNoTail : TailToHealLocked(*entry, legs);
+}
+
+uint64_t CoreLog::TailToHealLocked(const RecordTable::Entry& entry,
+                                   LegSet legs) {
+  const LegSet lacking = legs & entry.record.missing;
+  if (entry.record.tail_from == kNoTail || lacking.empty()) return kNoTail;
+  const bool counts = entry.healed_legs.contains(lacking);
+  return std::max(entry.record.tail_from, counts ? entry.healed_to : 0);
 }
 
 void CoreLog::AdvanceSince(const RegionKey& key, int64_t since_ns) {

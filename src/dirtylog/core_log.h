@@ -64,7 +64,8 @@ class CoreLog : public DirtyLog {
   void SetRegionSync(const RegionKey& key, LegSet legs, bool in_sync) override;
   void ReleaseResyncWork(const RegionKey& key) override;
   void StartCopy(const RegionKey& key) override;
-  void AdvanceTail(const RegionKey& key, uint64_t index, LegSet legs) override;
+  void AdvanceTail(const RegionKey& key, RegionRange range,
+                   LegSet legs) override;
   uint64_t TailToHeal(const RegionKey& key, LegSet legs) override;
   void AdvanceSince(const RegionKey& key, int64_t since_ns) override;
   void SuspectDirty(LegSet legs) override;
@@ -119,11 +120,14 @@ class CoreLog : public DirtyLog {
                                     const std::string& encoded,
                                     const RegionRecord& record);
   std::vector<Loaded> LoadedIn(const EncodedRange& range) const;
+  void TakeOriginsLocked(const std::vector<Loaded>& objects);
   void CopyLocked(std::vector<Loaded> copies, absl::string_view from,
                   absl::string_view to, Moving* moving);
   static void NoteLeft(const std::vector<Loaded>& goes, absl::string_view place,
                        const std::vector<Loaded>& comes,
                        absl::string_view other, Moving* moving);
+  static uint64_t TailToHealLocked(const RecordTable::Entry& entry,
+                                   LegSet legs);
   bool CoversLocked(absl::string_view path, LegSet legs);
   void MergeLoadedLocked(const std::vector<Loaded>& loaded);
   void SuspectDirtyLocked(LegSet suspects);

@@ -35,6 +35,7 @@
 #include "absl/strings/string_view.h"
 #include "region/leg_set.h"
 #include "region/region_key.h"
+#include "region/region_range.h"
 #include "region/region_record.h"
 
 namespace mirrorfs {
@@ -161,13 +162,14 @@ class DirtyLog {
   // marked missing from now on outlasts SetRegionSync.
   virtual void StartCopy(const RegionKey& key) = 0;
   // Attributes records only: `legs`, which lack the region, hold the data
-  // regions before `index` again. Counts for Lacking until they lack the tail
-  // anew. Never stored: what was copied is not durable yet, and after a crash
-  // the whole tail is suspect.
-  virtual void AdvanceTail(const RegionKey& key, uint64_t index,
+  // regions of `range` again, and with it all before it, if they hold those
+  // before it; nothing happens if they do not (any more). Counts for Lacking
+  // until they lack the tail anew. Never stored: what was copied is not durable
+  // yet, and after a crash the whole tail is suspect.
+  virtual void AdvanceTail(const RegionKey& key, RegionRange range,
                            LegSet legs) = 0;
   // The first data region of the tail that not all of `legs` hold again;
-  // kNoTail if the record has no tail.
+  // kNoTail if the record has no tail, or none of them lacks it.
   virtual uint64_t TailToHeal(const RegionKey& key, LegSet legs) = 0;
   // Entries records only: what was created before `since_ns` is durable on
   // every leg. Ignored while a leg lacks the region.

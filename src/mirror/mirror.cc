@@ -42,7 +42,8 @@ Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
                     return ReadyForChanges() ? absl::OkStatus()
                                              : absl::UnavailableError("labels");
                   },
-                  [this] { return MendLog(); }, [this] { backlog_.Added(); }}) {}
+                  [this] { return MendLog(); }, [this] { backlog_.Added(); }}) {
+}
 
 Mirror::~Mirror() { StopListening(); }
 

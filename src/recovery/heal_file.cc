@@ -217,64 +217,72 @@ bool Healer::TailIsHealed(const RegionKey& key, const LegFd& file,
 
 Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
-  const uint64_t tail_from = mirror_->log().TailToHeal(key, targets);
-  if (tail_from == kNoTail) return Outcome::kHealed;
-  for (uint64_t index = tail_from;;) {
-    if (*stopping_) return Outcome::kLater;
+  const uint64_t first = mirror_->log().TailToHeal(key, targets);
+  int returns = 0;
+  for (uint64_t last = first;;) {
+    // Asked each time: it may be lacked from an earlier region on by now.
+    const uint64_t index = mirror_->log().TailToHeal(key, targets);
+    if (index == kNoTail) return Outcome::kHealed;
+    if (index < last) ++returns;
+    last = index;
+    if (*stopping_ || returns > kTailTriesMax) return Outcome::kLater;
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(key.path);
     if (!st.ok()) return Outcome::kGone;
     if (!S_ISREG(st->st_mode)) return Outcome::kHealed;
     const uint64_t size = static_cast<uint64_t>(st->st_size);
     if (index * region_bytes >= size) return Outcome::kHealed;
-    const auto bytes_before = [&](uint64_t next) {
-      return std::min(next * region_bytes, size);
-    };
+    const uint64_t begin = std::min(first, index) * region_bytes;
     const auto done_before = [&](uint64_t next) {
-      mirror_->log().AdvanceTail(key, next, targets);
-      SetPart(targets, bytes_before(next) - tail_from * region_bytes);
+      SetPart(targets, std::min(next * region_bytes, size) - begin);
     };
-    const uint64_t next = SkipHoles(key.path, index, targets);
-    if (next > index) {
-      progress_->Skipped(targets, bytes_before(next) - index * region_bytes);
+    if (const uint64_t next = SkipHoles(key, index, targets); next > index) {
+      progress_->Skipped(
+          targets, std::min(next * region_bytes, size) - index * region_bytes);
       done_before(next);
-      index = next;
       continue;
     }
     const uint64_t regions = (size + region_bytes - 1) / region_bytes;
     const uint64_t piece = std::max(kPieceBytes / region_bytes, uint64_t{1});
     const RegionRange range = {index, std::min(index + piece, regions)};
-    const Outcome outcome =
-        HealRegions(key.path, range, targets, [&] { done_before(range.end); });
+    const Outcome outcome = HealRegions(key.path, range, targets, [&] {
+      mirror_->log().AdvanceTail(key, range, targets);
+      done_before(range.end);
+    });
     if (outcome != Outcome::kHealed) return outcome;
-    index = range.end;
   }
 }
 
-// The first region at or after `index` in which any of the legs has data.
-uint64_t Healer::SkipHoles(const std::string& path, uint64_t index,
+// Goes on to the first region at or after `index` in which any of the legs has
+// data, with changes held off: what is written into a hole is not skipped.
+uint64_t Healer::SkipHoles(const RegionKey& key, uint64_t index,
                            LegSet targets) {
-  const uint64_t region_bytes = mirror_->log().GetRegionSize();
-  uint64_t next = UINT64_MAX;
-  const auto look = [&](const Leg& leg) {
-    const ErrnoOr<LegFd> fd = leg.OpenObject(path, kSourceFlags);
-    const ErrnoOr<struct stat> st =
-        fd.ok() ? StatObject(*fd) : ErrnoOr<struct stat>(fd.error());
-    if (!st.ok()) {
-      next = index;
-      return;
-    }
-    const ErrnoOr<off_t> data =
-        SeekContent(*fd, static_cast<off_t>(index * region_bytes), SEEK_DATA);
-    const uint64_t size = static_cast<uint64_t>(st->st_size);
-    const uint64_t end = (size + region_bytes - 1) / region_bytes;
-    const uint64_t found = data.ok()                      ? *data / region_bytes
-                           : data.error() == Errno(ENXIO) ? std::max(end, index)
-                                                          : index;
-    next = std::min(next, found);
-  };
-  look(mirror_->primary());
-  targets.ForEach([&](LegSlot slot) { look(mirror_->leg(slot)); });
+  std::shared_lock names(mirror_->names_lock());
+  const std::vector<RegionKey> held = {key, SizeGuardOf(key.path)};
+  mirror_->gate().StartRecovery(held);
+  uint64_t next = RegionWithData(mirror_->primary(), key.path, index);
+  targets.ForEach([&](LegSlot slot) {
+    next = std::min(next, RegionWithData(mirror_->leg(slot), key.path, index));
+  });
+  if (next > index) mirror_->log().AdvanceTail(key, {index, next}, targets);
+  mirror_->gate().FinishRecovery(held);
   return next;
+}
+
+// The first region of the leg's file at or after `index` that has data, or the
+// end of the file; `index` if that cannot be told.
+uint64_t Healer::RegionWithData(const Leg& leg, const std::string& path,
+                                uint64_t index) const {
+  const uint64_t region_bytes = mirror_->log().GetRegionSize();
+  const ErrnoOr<LegFd> fd = leg.OpenObject(path, kSourceFlags);
+  const ErrnoOr<struct stat> st =
+      fd.ok() ? StatObject(*fd) : ErrnoOr<struct stat>(fd.error());
+  if (!st.ok()) return index;
+  const ErrnoOr<off_t> data =
+      SeekContent(*fd, static_cast<off_t>(index * region_bytes), SEEK_DATA);
+  if (data.ok()) return *data / region_bytes;
+  if (data.error() != Errno(ENXIO)) return index;
+  const uint64_t size = static_cast<uint64_t>(st->st_size);
+  return std::max((size + region_bytes - 1) / region_bytes, index);
 }
 
 bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {

@@ -99,7 +99,9 @@ class Healer {
   void SetPart(LegSet targets, uint64_t bytes);
   bool TailIsHealed(const RegionKey& key, const LegFd& file, LegSet targets);
   Outcome HealTail(const RegionKey& key, LegSet targets);
-  uint64_t SkipHoles(const std::string& path, uint64_t index, LegSet targets);
+  uint64_t SkipHoles(const RegionKey& key, uint64_t index, LegSet targets);
+  uint64_t RegionWithData(const Leg& leg, const std::string& path,
+                          uint64_t index) const;
   // `healed` is called while changes of the region are still held off.
   Outcome HealRegions(const std::string& path, RegionRange range,
                       LegSet targets, const std::function<void()>& healed);

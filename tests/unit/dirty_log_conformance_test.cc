@@ -500,7 +500,10 @@ TEST_P(Conformance, AdvanceTailCountsUntilTheTailGrows) {
   const RegionKey key = RegionKey::Attributes("f");
   Mark(key, {.missing = kB, .tail_from = 4});
   EXPECT_EQ(log_->TailToHeal(key, kB), 4u);
-  log_->AdvanceTail(key, 6, kB);
+  EXPECT_EQ(log_->TailToHeal(key, kC), kNoTail);
+  log_->AdvanceTail(key, {5, 6}, kB);
+  EXPECT_EQ(log_->TailToHeal(key, kB), 4u) << "the one before is not healed";
+  log_->AdvanceTail(key, {4, 6}, kB | kC);
   EXPECT_EQ(log_->TailToHeal(key, kB), 6u);
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), LegSet());
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 6)), kB);
@@ -522,7 +525,7 @@ TEST_P(Conformance, AdvanceTailCountsUntilTheTailGrows) {
 TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatMayLoseIt) {
   const RegionKey key = RegionKey::Attributes("f");
   Mark(key, {.dirty = true, .missing = kB, .tail_from = 0});
-  log_->AdvanceTail(key, 6, kB);
+  log_->AdvanceTail(key, {0, 6}, kB);
   log_->SuspectDirty(kB);
   EXPECT_EQ(log_->TailToHeal(key, kB), 0u);
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), kB);
@@ -531,7 +534,7 @@ TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatMayLoseIt) {
 TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatCameLater) {
   const RegionKey key = RegionKey::Attributes("f");
   Mark(key, {.missing = kB, .tail_from = 0});
-  log_->AdvanceTail(key, 6, kB);
+  log_->AdvanceTail(key, {0, 6}, kB);
   Mark(key, {.missing = kC});
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), kC);
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 6)), kB | kC);
@@ -724,6 +727,25 @@ TEST_P(Conformance, WhatChangesPlacesIsLackedWhereItIs) {
   EXPECT_EQ(log_->Lacking(RegionKey::Data("b/g", 0)), LegSet());
   EXPECT_EQ(log_->Lacking(RegionKey::Data("a/both", 0)), kB | kC);
   EXPECT_EQ(log_->Lacking(RegionKey::Data("b/both", 0)), kB);
+}
+
+TEST_P(Conformance, WhereLegsHaveItChangesPlacesToo) {
+  Mark(RegionKey::Attributes("a"), Missing(kB));
+  Mark(RegionKey::Entries("a"), Missing(kB));
+  Mark(RegionKey::Attributes("b"), {.missing = kB, .tail_from = 3});
+  Mark(RegionKey::Attributes("b/f"), Missing(kB));
+  Mark(RegionKey::Attributes("a/f"), {.missing = kB | kC, .tail_from = 7});
+  for (const char* path : {"a", "b", "b/f"}) {
+    log_->SetOrigin(path, 1, absl::StrCat("old ", path));
+  }
+  const DirtyLog::Moving moving =
+      log_->BeginMove("a", "b", /*tree=*/true, /*exchange=*/true);
+  EXPECT_EQ(log_->OriginOf("a", 1), "old b");
+  EXPECT_EQ(log_->OriginOf("b", 1), "old a");
+  EXPECT_EQ(log_->OriginOf("a/f", 1), "old b/f");
+  EXPECT_EQ(log_->Lacking(RegionKey::Entries("b")), kB);
+  EXPECT_EQ(Get(RegionKey::Attributes("b/f")).missing, kB | kC);
+  EXPECT_EQ(Get(RegionKey::Attributes("b/f")).tail_from, 7u);
 }
 
 TEST_P(Conformance, DirectoriesMovedIntoEachOtherDoNotMultiplyRecords) {
@@ -1248,9 +1270,16 @@ class RandomOperations : public Conformance {
       after.since_ns = std::max(after.since_ns, to);
     } else {
       const LegSet legs = SomeLegs();
-      log_->AdvanceTail(key, to, legs);
+      const uint64_t from = Roll(4);
+      log_->AdvanceTail(key, {from, static_cast<uint64_t>(to)}, legs);
       if (after.clean()) return;
-      model_.healed_to[encoded] = {to, legs & after.missing};
+      const LegSet lacking = legs & after.missing;
+      const auto [healed_to, healed] = model_.healed_to[encoded];
+      const uint64_t next =
+          std::max(after.tail_from, healed.contains(lacking) ? healed_to : 0);
+      if (lacking.empty() || next >= from) {
+        model_.healed_to[encoded] = {to, lacking};
+      }
     }
     if (!after.clean() && after != ModelGet(encoded)) SetModel(encoded, after);
   }
