@@ -55,6 +55,7 @@ void CoreLog::MergeLoadedLocked(const std::vector<Loaded>& loaded) {
 }
 
 void CoreLog::SuspectDirtyLocked(LegSet suspects) {
+  ++suspicions_;
   std::vector<std::pair<std::string, RegionRecord>> dirty;
   table_.ForEach([&](RecordTable::Entry& entry) {
     entry.healed_legs -= suspects;
@@ -233,6 +234,7 @@ DirtyLog::Moving CoreLog::BeginMove(absl::string_view from,
   const std::vector<Loaded> goes = at(from);
   const std::vector<Loaded> comes = exchange ? at(to) : std::vector<Loaded>();
   Moving moving;
+  moving.suspicions = suspicions_;
   NoteLeft(goes, from, comes, to, &moving);
   NoteLeft(comes, to, goes, from, &moving);
   // All of them before anything is added: it is as of now that they are known.
@@ -289,6 +291,7 @@ void CoreLog::CopyLocked(std::vector<Loaded> copies, absl::string_view from,
 
 void CoreLog::FinishMove(const Moving& moving, LegSet took) {
   Lock lock(mutex_);
+  if (moving.suspicions != suspicions_) return;
   for (const Moving::Left& left : moving.left) {
     const std::string encoded = EncodeRegionKey(left.key);
     const RecordTable::Entry* entry = table_.Find(encoded);

@@ -148,6 +148,7 @@ class CoreLog : public DirtyLog {
   bool handing_out_ = false;
 
   absl::flat_hash_set<std::string> queue_;  // keys that the store knows wrong
+  uint64_t suspicions_ = 0;                 // SuspectDirty
   uint64_t last_change_ = 0;
   uint64_t durable_change_ = 0;
   bool writing_ = false;

@@ -68,6 +68,7 @@ class DirtyLog {
       std::optional<std::string> beneath;
     };
     bool unflushed = false;
+    uint64_t suspicions = 0;  // how often legs had come under suspicion
     std::vector<RegionKey> copies;
     std::vector<Left> left;
   };
@@ -125,9 +126,10 @@ class DirtyLog {
   virtual Moving BeginMove(absl::string_view from, absl::string_view to,
                            bool tree, bool exchange) = 0;
   // It moved, on the legs `took`, too: what they lack at its old place they
-  // lack only if a crash undoes the move. Of what lies beneath a directory
-  // nothing is said any more, if its entries, dirty_deep, say it; directories
-  // moved into each other would multiply their records without that.
+  // lack only if a crash undoes the move; if legs have come under suspicion
+  // meanwhile, all stays as it is. Of what lies beneath a directory nothing is
+  // said any more, if its entries, dirty_deep, say it; directories moved into
+  // each other would multiply their records without that.
   virtual void FinishMove(const Moving& moving, LegSet took) = 0;
 
   // Where `leg` has what has the name `path` now: the path itself, unless it or

@@ -271,7 +271,8 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
     if (!IsSettled(work, leg, other)) continue;
     bool followed = false;
     const Errno error = Follow(work, leg, path, other, truth, &followed);
-    if (followed || !error.ok()) return error;
+    if (!error.ok()) return error;
+    if (followed) return LookAtThoseApart(leg, path, *names);
   }
   // None to follow: this one is what the others will follow, those too whose
   // own directory lacks nothing, because one above it does. It may be written
@@ -286,6 +287,20 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
   look_again(together);
   *made = true;
   return ReplaceByNew(leg, path, truth);
+}
+
+// Names that lead elsewhere on the leg than `path`, with which they shall share
+// a file, are looked at again.
+Errno Healer::LookAtThoseApart(Leg& leg, const std::string& path,
+                               const std::vector<std::string>& names) {
+  const ErrnoOr<struct stat> st = leg.Stat(path);
+  if (!st.ok()) return st.error();
+  for (const std::string& other : names) {
+    const ErrnoOr<struct stat> there = leg.Stat(other);
+    const bool apart = there.ok() && there->st_ino != st->st_ino;
+    if (apart && !IsStillToCome(leg, other)) NameIsMissing(other, leg.slot());
+  }
+  return kOk;
 }
 
 // The object's attributes and content, and with `tree` everything beneath it,

@@ -69,6 +69,8 @@ class Healer {
                bool* followed);
   Errno HealLinks(const DirtyLog::Work& work, Leg& leg, const std::string& path,
                   const struct stat& truth, bool* made);
+  Errno LookAtThoseApart(Leg& leg, const std::string& path,
+                         const std::vector<std::string>& names);
   Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,
                  const std::string& at);
   Errno ReplaceByNew(Leg& leg, const std::string& path,

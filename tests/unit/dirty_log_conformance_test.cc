@@ -662,6 +662,17 @@ TEST_P(Conformance, WhatMovedIsLackedAtItsOldPlaceOnlyAfterACrash) {
   EXPECT_EQ(log_->Lacking(RegionKey::Data("a", 8)), kB | kC);
 }
 
+TEST_P(Conformance, ALegThatFailsMeanwhileLacksWhatItLacked) {
+  Mark(RegionKey::Attributes("a"), {.dirty = true, .missing = kB});
+  const DirtyLog::Moving moving =
+      log_->BeginMove("a", "x", /*tree=*/false, /*exchange=*/true);
+  Flush();
+  log_->SuspectDirty(kB);
+  log_->FinishMove(moving, kB);
+  EXPECT_EQ(log_->Lacking(RegionKey::Attributes("a")), kB);
+  EXPECT_EQ(log_->Lacking(RegionKey::Attributes("x")), kB);
+}
+
 TEST_P(Conformance, ADirectoryThatMovedLeavesOneRecord) {
   const RegionRecord moved{.dirty = true, .dirty_deep = true};
   Mark(RegionKey::Entries("a"), {.dirty = true, .missing = kB, .since_ns = 5});
