@@ -255,7 +255,7 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
                         const std::string& path, const struct stat& truth,
                         bool* made) {
   const std::optional<std::vector<std::string>> names =
-      links_->NamesOf(truth.st_ino, truth.st_nlink);
+      links_->NamesOf(path, truth.st_ino);
   if (!names) return Errno(EAGAIN);
   const ErrnoOr<struct stat> copy = leg.Stat(path);
   nlink_t shared = copy.ok() ? 1 : 0;

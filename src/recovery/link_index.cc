@@ -20,24 +20,35 @@ constexpr int kIncompleteMax = 64;
 
 }  // namespace
 
-std::optional<std::vector<std::string>> LinkIndex::NamesOf(ino_t ino,
-                                                           nlink_t names) {
-  if (names < 2) return std::vector<std::string>();
+std::optional<std::vector<std::string>> LinkIndex::NamesOf(
+    const std::string& path, ino_t ino) {
   std::lock_guard lock(mutex_);
   ForgetOtherPrimary();
   AddNewNames();
   std::vector<std::string> valid = Verified(ino);
-  for (int walks = 0; valid.size() < names && !IsExact() && walks < kWalksMax;
+  std::optional<nlink_t> names = CountOf(path, ino);
+  for (int walks = 0;
+       names && valid.size() < *names && !IsExact() && walks < kWalksMax;
        ++walks) {
     Walk();
     valid = Verified(ino);
+    names = CountOf(path, ino);
   }
-  if (valid.size() < names && !IsExact() &&
+  if (!names) return std::nullopt;
+  if (valid.size() < *names && !IsExact() &&
       ++incomplete_[ino] < kIncompleteMax) {
     return std::nullopt;
   }
   incomplete_.erase(ino);
   return valid;
+}
+
+// How many names the file has, asked for after they were verified: one that was
+// made meanwhile is missed, and counts. None, if the path leads elsewhere.
+std::optional<nlink_t> LinkIndex::CountOf(const std::string& path, ino_t ino) {
+  const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
+  if (!st.ok() || st->st_ino != ino) return std::nullopt;
+  return st->st_nlink;
 }
 
 // Numbers are those of one leg.
@@ -57,12 +68,12 @@ bool LinkIndex::IsExact() {
 }
 
 std::vector<std::string> LinkIndex::Verified(ino_t ino) {
-  std::vector<std::string> valid;
-  for (const std::string& path : names_[ino]) {
+  std::vector<std::string>& paths = names_[ino];
+  std::erase_if(paths, [&](const std::string& path) {
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
-    if (st.ok() && st->st_ino == ino) valid.push_back(path);
-  }
-  return valid;
+    return !st.ok() || st->st_ino != ino;
+  });
+  return paths;
 }
 
 void LinkIndex::Walk() {
@@ -130,6 +141,8 @@ void LinkIndex::DirMoved(absl::string_view from, absl::string_view to,
   for (auto& [ino, paths] : names_) {
     std::for_each(paths.begin(), paths.end(), move);
     std::sort(paths.begin(), paths.end());
+    // A name that is gone may have stood where one has come to.
+    paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   }
   std::lock_guard new_names_lock(new_names_mutex_);
   std::for_each(new_names_.begin(), new_names_.end(), move);

@@ -19,11 +19,13 @@ class LinkIndex : public NameWatch {
  public:
   explicit LinkIndex(Mirror* mirror) : mirror_(mirror) {}
 
-  // Paths that lead to the file with that inode number now, sorted. Walks
+  // Paths that lead to the file at `path`, which has that inode number, sorted;
+  // nothing if it has another by now. Walks
   // again when it knows fewer than the file has; nothing when that did not
   // find them all and names are moving: to be tried again later. Names that are
   // not found when none moves, or however often one tries, lie outside the leg.
-  std::optional<std::vector<std::string>> NamesOf(ino_t ino, nlink_t names);
+  std::optional<std::vector<std::string>> NamesOf(const std::string& path,
+                                                  ino_t ino);
 
   void Moving() override;
   void Moved(absl::string_view path) override;
@@ -39,6 +41,7 @@ class LinkIndex : public NameWatch {
   void ForgetOtherPrimary();
   bool IsExact();
   std::vector<std::string> Verified(ino_t ino);
+  std::optional<nlink_t> CountOf(const std::string& path, ino_t ino);
 
   Mirror* const mirror_;
   HandoverMutex mutex_;  // held during a walk

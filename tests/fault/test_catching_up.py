@@ -132,3 +132,32 @@ def test_a_busy_file_is_healed(scene, how, seed):
         user.join()
     assert not failures
     it.finish()
+
+
+def test_a_name_that_comes_where_one_was(scene):
+    """Of a file whose other name nobody has seen in a walk."""
+    it = scene("plain", "plain")
+    mnt, store = it.mirror.mnt, it.stores[1]
+    letters = "ABCDEFGH"
+    for name in (*letters, "P", "Z", "Z/d", "Z/e"):
+        (mnt / name).mkdir()
+    (mnt / "P/p").write_text("data")
+    wait_until(lambda: not it.mirror.dirty()["regions"], 40)
+    it.mirror.cli("set", mnt, "resync-rate-max=4K")
+    it.mirror.cli("offline", mnt, it.names[1])
+    for letter in letters:
+        (mnt / letter / "x").write_text("x")
+        os.link(mnt / letter / "x", mnt / letter / "y")
+    (mnt / "Z/z").write_text("z")
+    it.mirror.cli("online", mnt, it.names[1])
+    # Each time another of the letters is healed the names are looked for.
+    wait_until(lambda: (store / "A/y").exists(), 30)
+    os.link(mnt / "P/p", mnt / "Z/e/f")
+    wait_until(lambda: (store / "C/y").exists(), 30)
+    os.rename(mnt / "Z/e/f", mnt / "Z/d/f")
+    wait_until(lambda: (store / "E/y").exists(), 30)
+    os.rmdir(mnt / "Z/e")
+    os.rename(mnt / "Z/d", mnt / "Z/e")
+    it.mirror.cli("set", mnt, "resync-rate-max=0")
+    it.finish()
+    assert os.path.samefile(store / "P/p", store / "Z/e/f")
