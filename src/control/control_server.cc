@@ -11,6 +11,7 @@
 #include <exception>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
 #include "base/thread.h"
@@ -274,6 +275,9 @@ bool ControlServer::AnswerLines(int fd, std::string* received, bool at_end) {
        begin = end + 1) {
     const absl::string_view line(received->data() + begin, end - begin);
     const ControlAnswer answer = AnswerLine(line);
+    const auto give_back = absl::MakeCleanup([&] {
+      if (answer.stream != nullptr) --streams_;
+    });
     if (!SendAll(fd, ToLine(answer.line), stop_event_.get(),
                  limits_.transfer_ms)) {
       return false;
@@ -300,7 +304,9 @@ ControlAnswer ControlServer::AnswerLine(absl::string_view line) {
       return ErrorAnswer("not a JSON object on one line");
     }
     ControlAnswer answer = handler_(request);
-    if (answer.stream != nullptr && streams_ >= limits_.streams_max) {
+    // Counted at once, or two that come together would both be the last.
+    if (answer.stream != nullptr && ++streams_ > limits_.streams_max) {
+      --streams_;
       return ErrorAnswer("too many are following already");
     }
     return answer;
@@ -312,7 +318,6 @@ ControlAnswer ControlServer::AnswerLine(absl::string_view line) {
 // Until the client is gone, does not take its lines in time, or the daemon
 // ends; then what was said last still goes out, as far as there is room.
 void ControlServer::Stream(int fd, ControlStream& stream) {
-  ++streams_;
   for (bool going_on = true; going_on;) {
     pollfd fds[] = {{fd, POLLIN, 0},
                     {stream.ready_fd(), POLLIN, 0},
@@ -327,7 +332,6 @@ void ControlServer::Stream(int fd, ControlStream& stream) {
       }
     }
   }
-  --streams_;
 }
 
 }  // namespace mirrorfs
