@@ -18,14 +18,16 @@ void Backlog::Added() {
 void Backlog::Healed() {
   if (!behind_) return;
   std::lock_guard lock(mutex_);
-  if (--ahead_ > 0) return;
-  ahead_ = 0;
-  behind_ = slowing_ = false;
+  if (--ahead_ <= 0) ForgetLocked();
 }
 
 void Backlog::Done() {
   if (!behind_) return;
   std::lock_guard lock(mutex_);
+  ForgetLocked();
+}
+
+void Backlog::ForgetLocked() {
   ahead_ = 0;
   behind_ = slowing_ = false;
 }

@@ -43,6 +43,8 @@ class Backlog {
   absl::Duration Delay() const;
 
  private:
+  void ForgetLocked();
+
   const std::function<absl::Time()> now_;
 
   mutable std::mutex mutex_;

@@ -277,14 +277,9 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
   // None to follow: this one is what the others will follow, those too whose
   // own directory lacks nothing, because one above it does. It may be written
   // if no name that the primary's file does not have leads to it.
-  const auto look_again = [&](const std::vector<std::string>& others) {
-    for (const std::string& other : others) {
-      if (!IsStillToCome(leg, other)) NameIsMissing(other, leg.slot());
-    }
-  };
-  look_again(apart);
+  LookAgain(leg, apart);
   if (!copy.ok() || shared == copy->st_nlink) return kOk;
-  look_again(together);
+  LookAgain(leg, together);
   *made = true;
   return ReplaceByNew(leg, path, truth);
 }
@@ -295,12 +290,19 @@ Errno Healer::LookAtThoseApart(Leg& leg, const std::string& path,
                                const std::vector<std::string>& names) {
   const ErrnoOr<struct stat> st = leg.Stat(path);
   if (!st.ok()) return st.error();
+  std::vector<std::string> apart;
   for (const std::string& other : names) {
     const ErrnoOr<struct stat> there = leg.Stat(other);
-    const bool apart = there.ok() && there->st_ino != st->st_ino;
-    if (apart && !IsStillToCome(leg, other)) NameIsMissing(other, leg.slot());
+    if (there.ok() && there->st_ino != st->st_ino) apart.push_back(other);
   }
+  LookAgain(leg, apart);
   return kOk;
+}
+
+void Healer::LookAgain(const Leg& leg, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (!IsStillToCome(leg, name)) NameIsMissing(name, leg.slot());
+  }
 }
 
 // The object's attributes and content, and with `tree` everything beneath it,

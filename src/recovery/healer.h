@@ -69,6 +69,7 @@ class Healer {
                bool* followed);
   Errno HealLinks(const DirtyLog::Work& work, Leg& leg, const std::string& path,
                   const struct stat& truth, bool* made);
+  void LookAgain(const Leg& leg, const std::vector<std::string>& names);
   Errno LookAtThoseApart(Leg& leg, const std::string& path,
                          const std::vector<std::string>& names);
   Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,

@@ -20,10 +20,10 @@ class LinkIndex : public NameWatch {
   explicit LinkIndex(Mirror* mirror) : mirror_(mirror) {}
 
   // Paths that lead to the file at `path`, which has that inode number, sorted;
-  // nothing if it has another by now. Walks
-  // again when it knows fewer than the file has; nothing when that did not
-  // find them all and names are moving: to be tried again later. Names that are
-  // not found when none moves, or however often one tries, lie outside the leg.
+  // nothing if it has another by now. Walks again when it knows fewer than the
+  // file has; nothing when that did not find them all and names are moving: to
+  // be tried again later. Names that are not found when none moves, or however
+  // often one tries, lie outside the leg.
   std::optional<std::vector<std::string>> NamesOf(const std::string& path,
                                                   ino_t ino);
 
