@@ -53,9 +53,9 @@ Healer::Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
       pacer_(pacer),
       stopping_(stopping) {}
 
-bool Healer::WaitForTurn() {
+bool Healer::WaitForTurn(uint64_t bytes) {
   while (!*stopping_) {
-    const absl::Duration delay = pacer_->Delay();
+    const absl::Duration delay = pacer_->Ask(bytes);
     if (delay <= absl::ZeroDuration()) return true;
     // In short pieces: limits change, and applications pause.
     absl::SleepFor(std::min(delay, kWaitPiece));
@@ -64,7 +64,7 @@ bool Healer::WaitForTurn() {
 }
 
 bool Healer::Heal(const DirtyLog::Work& work) {
-  if (!WaitForTurn()) return false;
+  if (!WaitForTurn(Pacer::kObjectBytes)) return false;
   DirtyLog::Work now = work;
   const std::optional<RegionRecord> record = mirror_->log().Find(work.key);
   if (!record) return true;
@@ -75,7 +75,6 @@ bool Healer::Heal(const DirtyLog::Work& work) {
     mirror_->log().ReleaseResyncWork(work.key);
     return true;
   }
-  pacer_->Spent(Pacer::kObjectBytes);
   bool healed = HealOn(now, targets);
   if (!healed && targets.size() > 1) {
     // One that cannot have it must not keep it from the others. One at a time:
@@ -310,10 +309,20 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
   return outcome != Outcome::kLater;
 }
 
+// How much of the primary's file lies in these regions.
+uint64_t Healer::BytesIn(const std::string& path, RegionRange range) const {
+  const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
+  const uint64_t size = st.ok() ? static_cast<uint64_t>(st->st_size) : 0;
+  const uint64_t region_bytes = mirror_->log().GetRegionSize();
+  const uint64_t begin = range.first * region_bytes;
+  const uint64_t end = std::min(range.end * region_bytes, size);
+  return end - std::min(begin, end);
+}
+
 Healer::Outcome Healer::HealRegions(const std::string& path, RegionRange range,
                                     LegSet targets,
                                     const std::function<void()>& healed) {
-  if (!WaitForTurn()) return Outcome::kLater;
+  if (!WaitForTurn(BytesIn(path, range))) return Outcome::kLater;
   std::shared_lock names(mirror_->names_lock());
   // Its attributes, so that it keeps its name.
   std::vector<RegionKey> held = {RegionKey::Attributes(path),
@@ -343,7 +352,6 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
   const uint64_t begin = range.first * region_bytes;
   const uint64_t limit = range.end * region_bytes;
   const uint64_t end = std::min(limit, static_cast<uint64_t>(truth->st_size));
-  pacer_->Spent(end - std::min(begin, end));
   Outcome outcome = Outcome::kHealed;
   const LegSet lost = LegsWithoutName(path);
   targets.ForEach([&](LegSlot slot) {

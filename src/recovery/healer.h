@@ -53,7 +53,8 @@ class Healer {
  private:
   // Waits as long as the pace asks for, with no region held. False when there
   // is no more work to be done.
-  bool WaitForTurn();
+  bool WaitForTurn(uint64_t bytes);
+  uint64_t BytesIn(const std::string& path, RegionRange range) const;
   bool HealOn(const DirtyLog::Work& work, LegSet targets);
 
   // --- heal_entries.cc ---

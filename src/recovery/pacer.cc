@@ -24,7 +24,7 @@ void Pacer::SetLimits(PaceLimits limits) {
   limits_ = limits;
 }
 
-absl::Duration Pacer::Delay() {
+absl::Duration Pacer::Ask(uint64_t bytes) {
   std::lock_guard lock(mutex_);
   const absl::Time now = now_();
   LookAtApplications(now);
@@ -39,13 +39,11 @@ absl::Duration Pacer::Delay() {
   paid_at_ = now;
   const double burst = rate * absl::ToDoubleSeconds(kBurst);
   debt_bytes_ = std::max(debt_bytes_ - rate * seconds, -burst);
-  if (debt_bytes_ <= 0) return absl::ZeroDuration();
-  return absl::Seconds(debt_bytes_ / rate);
-}
-
-void Pacer::Spent(uint64_t bytes) {
-  std::lock_guard lock(mutex_);
+  const absl::Duration wait = absl::Seconds(debt_bytes_ / rate);
+  // Not the debt is asked: a rest of it can be too small for a wait.
+  if (wait > absl::ZeroDuration()) return wait;
   debt_bytes_ += static_cast<double>(bytes);
+  return absl::ZeroDuration();
 }
 
 uint64_t Pacer::RateNow(absl::Time now) const {

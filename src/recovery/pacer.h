@@ -36,10 +36,10 @@ class Pacer {
 
   void SetLimits(PaceLimits limits);
 
-  // How long to wait before the next copy, as things stand. Zero: go on.
-  absl::Duration Delay();
-  // So many bytes were worked through.
-  void Spent(uint64_t bytes);
+  // Asks to work through so many bytes. Zero: go on, they are counted from now,
+  // so that of several who ask one after the other goes. Else how long to wait
+  // before asking again, as things stand.
+  absl::Duration Ask(uint64_t bytes);
 
  private:
   // 0: no limit.

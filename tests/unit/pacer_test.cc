@@ -23,13 +23,12 @@ class PacerTest : public ::testing::Test {
       requests_ += requests_per_second * absl::ToDoubleSeconds(step);
     };
     while (now_ < begin + time) {
-      const absl::Duration delay = pacer_.Delay();
+      const absl::Duration delay = pacer_.Ask(kMib);
       if (delay > absl::ZeroDuration()) {
         pass(std::min(delay, absl::Milliseconds(100)));
         continue;
       }
       pass(copy);
-      pacer_.Spent(kMib);
       bytes += kMib;
     }
     return bytes / absl::ToDoubleSeconds(now_ - begin);
@@ -43,8 +42,7 @@ class PacerTest : public ::testing::Test {
 
 TEST_F(PacerTest, WithoutLimitsNothingWaits) {
   for (int i = 0; i < 100; ++i) {
-    EXPECT_EQ(pacer_.Delay(), absl::ZeroDuration());
-    pacer_.Spent(kMib);
+    EXPECT_EQ(pacer_.Ask(kMib), absl::ZeroDuration());
   }
 }
 
@@ -53,6 +51,16 @@ TEST_F(PacerTest, NeverFasterThanTheMost) {
   const double rate = RateOver(absl::Seconds(20), absl::Milliseconds(1), 0);
   EXPECT_LT(rate, 10.3 * kMib);
   EXPECT_GT(rate, 9.5 * kMib);
+}
+
+TEST_F(PacerTest, OfSeveralThatAskOneGoes) {
+  pacer_.SetLimits({.rate_max = kMib});
+  EXPECT_EQ(pacer_.Ask(kMib), absl::ZeroDuration());
+  EXPECT_EQ(pacer_.Ask(kMib), absl::Seconds(1));
+  EXPECT_EQ(pacer_.Ask(kMib), absl::Seconds(1)) << "who waits pays nothing";
+  now_ += absl::Seconds(1);
+  EXPECT_EQ(pacer_.Ask(kMib), absl::ZeroDuration());
+  EXPECT_EQ(pacer_.Ask(kMib), absl::Seconds(1));
 }
 
 TEST_F(PacerTest, ASlowDiskIsNotMadeSlower) {
@@ -84,9 +92,9 @@ TEST_F(PacerTest, AFewRequestsAreNoUse) {
 TEST_F(PacerTest, GoesOnWhenApplicationsPause) {
   pacer_.SetLimits({.rate_min = 1});
   RateOver(absl::Seconds(2), absl::Milliseconds(1), 1000);
-  EXPECT_GT(pacer_.Delay(), absl::Hours(1)) << "a floor of a byte a second";
+  EXPECT_GT(pacer_.Ask(kMib), absl::Hours(1)) << "a floor of a byte a second";
   now_ += Pacer::kActiveFor + absl::Milliseconds(1);
-  EXPECT_EQ(pacer_.Delay(), absl::ZeroDuration());
+  EXPECT_EQ(pacer_.Ask(kMib), absl::ZeroDuration());
 }
 
 TEST_F(PacerTest, TheMostHoldsForTheFloorToo) {
@@ -98,7 +106,7 @@ TEST_F(PacerTest, TheMostHoldsForTheFloorToo) {
 
 TEST_F(PacerTest, ALongPauseBuysNoLongBurst) {
   pacer_.SetLimits({.rate_max = 10 * kMib});
-  pacer_.Delay();
+  pacer_.Ask(0);
   now_ += absl::Hours(1);
   const double rate = RateOver(absl::Seconds(1), absl::Milliseconds(1), 0);
   EXPECT_LT(rate, 13.0 * kMib);
@@ -106,19 +114,19 @@ TEST_F(PacerTest, ALongPauseBuysNoLongBurst) {
 
 TEST_F(PacerTest, NewLimitsCountAtOnce) {
   pacer_.SetLimits({.rate_max = 1});
-  pacer_.Spent(kMib);
-  EXPECT_GT(pacer_.Delay(), absl::Hours(1));
+  pacer_.Ask(kMib);
+  EXPECT_GT(pacer_.Ask(kMib), absl::Hours(1));
   pacer_.SetLimits({.rate_max = 10 * kMib});
-  EXPECT_LT(pacer_.Delay(), absl::Seconds(1));
+  EXPECT_LT(pacer_.Ask(kMib), absl::Seconds(1));
   pacer_.SetLimits({});
-  EXPECT_EQ(pacer_.Delay(), absl::ZeroDuration());
+  EXPECT_EQ(pacer_.Ask(kMib), absl::ZeroDuration());
 }
 
 TEST_F(PacerTest, AClockSetBackHarmsNothing) {
   pacer_.SetLimits({.rate_max = 10 * kMib, .rate_min = kMib});
-  pacer_.Spent(kMib);
+  pacer_.Ask(kMib);
   now_ -= absl::Hours(24);
-  EXPECT_LE(pacer_.Delay(), absl::Milliseconds(100));
+  EXPECT_LE(pacer_.Ask(kMib), absl::Milliseconds(100));
 }
 
 }  // namespace
