@@ -21,6 +21,7 @@ LegStatus ParseLeg(const json& leg) {
   const json& errors = ObjectAt(leg, "errors");
   const json& dirty = ObjectAt(leg, "dirty");
   const json& resync = ObjectAt(leg, "resync");
+  const json& conflicts = ObjectAt(leg, "conflicts");
   LegStatus status;
   status.name = StringAt(leg, "name");
   status.path = StringAt(leg, "path");
@@ -44,6 +45,9 @@ LegStatus ParseLeg(const json& leg) {
   status.total_bytes = NumberAt(resync, "total_bytes");
   status.bytes_per_second = NumberAt(resync, "rate");
   status.eta_seconds = NumberAt(resync, "eta_s");
+  status.conflicts_kept = NumberAt(conflicts, "kept");
+  status.conflicts_path = StringAt(conflicts, "path");
+  status.conflict_waits = BoolAt(conflicts, "waiting");
   return status;
 }
 

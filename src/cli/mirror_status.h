@@ -38,6 +38,11 @@ struct LegStatus {
   uint64_t total_bytes = 0;
   uint64_t bytes_per_second = 0;
   uint64_t eta_seconds = 0;
+  // Versions of others that are kept on it, and where; one more may wait for
+  // room.
+  uint64_t conflicts_kept = 0;
+  std::string conflicts_path;
+  bool conflict_waits = false;
 };
 
 struct LogStatus {

@@ -44,6 +44,10 @@ Json MemberToJson(const LabelMember& member) {
   if (member.offline) json["offline"] = true;
   if (!member.replaces.empty()) json["replaces"] = member.replaces;
   if (member.joining) json["joining"] = true;
+  if (member.away_since_ns != 0) json["away_since"] = member.away_since_ns;
+  for (const AwayTime& time : member.away) {
+    json["away"].push_back({time.from_ns, time.to_ns});
+  }
   return json;
 }
 
@@ -82,6 +86,11 @@ LabelMember MemberFromJson(const Json& json) {
   member.offline = json.value("offline", false);
   member.replaces = json.value("replaces", "");
   member.joining = json.value("joining", false);
+  member.away_since_ns = json.value("away_since", int64_t{0});
+  for (const Json& time : json.value("away", Json::array())) {
+    member.away.push_back(
+        {time.at(0).get<int64_t>(), time.at(1).get<int64_t>()});
+  }
   return member;
 }
 

@@ -47,7 +47,8 @@ Healer::Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
       links_(links),
       progress_(progress),
       pacer_(pacer),
-      stopping_(stopping) {}
+      stopping_(stopping),
+      keeper_(mirror, progress, pacer, stopping) {}
 
 bool Healer::WaitForTurn() {
   while (!*stopping_) {
@@ -110,6 +111,20 @@ void Healer::Blame(const Leg& leg, Errno error) {
   if (IsLegFailure(error)) (void)mirror_->FailLeg(leg.slot(), error);
 }
 
+ErrnoOr<bool> Healer::KeepForeign(const std::string& path, LegSet targets) {
+  bool foreign = false;
+  Errno result;
+  targets.ForEach([&](LegSlot slot) {
+    const ErrnoOr<bool> kept = keeper_.BeforeWriting(mirror_->leg(slot), path);
+    foreign |= kept.ok() && *kept;
+    if (kept.ok()) return;
+    Blame(mirror_->leg(slot), kept.error());
+    result = kept.error();
+  });
+  if (!result.ok()) return result;
+  return foreign;
+}
+
 void Healer::NameIsMissing(const std::string& path, LegSlot slot) {
   RegionRecord record;
   record.missing = LegSet::Of(slot);
@@ -154,6 +169,8 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, const LegFd& from) {
       to.ok() ? StatObject(*to) : ErrnoOr<struct stat>(to.error());
   const bool there = truth.ok() && copy.ok() &&
                      (truth->st_mode & S_IFMT) == (copy->st_mode & S_IFMT);
+  // Since it was looked at last, it came to have this name.
+  if (there && ForeignKeeper::HasForeignContent(leg, *copy)) return false;
   if (!there) {
     if (copy.ok() || IsGone(copy.error())) NameIsMissing(path, leg.slot());
     if (!copy.ok()) Blame(leg, copy.error());
@@ -169,11 +186,14 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, const LegFd& from) {
 }
 
 bool Healer::HealAttributes(const DirtyLog::Work& work, LegSet targets) {
-  if (work.record.tail_from != kNoTail) {
+  const ErrnoOr<bool> foreign = KeepForeign(work.key.path, targets);
+  if (!foreign.ok()) return false;
+  const uint64_t tail_from = *foreign ? 0 : work.record.tail_from;
+  if (tail_from != kNoTail) {
     // First, so that nobody sees the content under the placeholder's mode.
     Outcome outcome = EqualizeAttributes(work.key, targets, /*last=*/false);
     if (outcome == Outcome::kHealed) {
-      outcome = HealTail(work.key, work.record.tail_from, targets);
+      outcome = HealTail(work.key, tail_from, targets);
     }
     if (outcome == Outcome::kLater) {
       progress_->SetPart(targets, 0);
@@ -257,6 +277,7 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
     mirror_->log().SetRegionSync(key, targets, true);
     return true;
   }
+  if (!KeepForeign(key.path, targets).ok()) return false;
   const RegionRange range = {key.index, key.index + 1};
   const Outcome outcome = HealRegions(key.path, range, targets, [&] {
     // Writing changed its times, and it may have dropped a capability.
@@ -312,6 +333,11 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
     if (!to.ok() || !IsRegular(*to)) {
       if (to.ok() || IsGone(to.error())) NameIsMissing(path, slot);
       if (!to.ok()) Blame(leg, to.error());
+      outcome = Outcome::kLater;
+      return;
+    }
+    const ErrnoOr<struct stat> copy = StatObject(*to);
+    if (copy.ok() && ForeignKeeper::HasForeignContent(leg, *copy)) {
       outcome = Outcome::kLater;
       return;
     }

@@ -28,6 +28,7 @@
 #include "leg/copy_object.h"
 #include "leg/leg.h"
 #include "mirror/mirror.h"
+#include "recovery/foreign_keeper.h"
 #include "recovery/link_index.h"
 #include "recovery/pacer.h"
 #include "recovery/progress.h"
@@ -86,7 +87,12 @@ class Healer {
   Errno BringMoved(const DirtyLog::Work& work, Leg& leg,
                    const std::string& path, bool* brought);
 
+  // What has the name on the leg, if anything, is about to be replaced.
+  Errno KeepForeign(Leg& leg, const std::string& path);
+
   // --- heal_file.cc ---
+  // Before a file is written in place. Answers whether all of it has to be.
+  ErrnoOr<bool> KeepForeign(const std::string& path, LegSet targets);
   enum class Outcome { kHealed, kGone, kLater };
   bool HealAttributes(const DirtyLog::Work& work, LegSet targets);
   bool HealData(const DirtyLog::Work& work, LegSet targets);
@@ -110,6 +116,7 @@ class Healer {
   HealProgress* const progress_;
   Pacer* const pacer_;
   const std::atomic<bool>* const stopping_;
+  ForeignKeeper keeper_;
   CallBuffer buffers_[2] = {CallBuffer(kCopyBufferBytes),
                             CallBuffer(kCopyBufferBytes)};
   // All that lack the region are healed at once.

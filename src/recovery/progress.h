@@ -22,6 +22,10 @@ struct LegProgress {
   // Of the record that is in work: done, though the log still says missing.
   uint64_t part_bytes = 0;
   uint64_t bytes_per_second = 0;
+  // Versions of others that were kept.
+  uint64_t conflicts_kept = 0;
+  // There is no room to keep one, which is left as it is.
+  bool conflict_waits = false;
 };
 
 // Threads: all calls from any thread.
@@ -38,6 +42,11 @@ class HealProgress {
   void Skipped(LegSet legs, uint64_t bytes);
   void RegionDone(LegSet legs);
   void SetPart(LegSet legs, uint64_t bytes);
+
+  // A version of others was kept, or there was no room. Answers the leg's
+  // numbers before that.
+  LegProgress ConflictKept(LegSlot leg);
+  LegProgress ConflictWaits(LegSlot leg);
 
   LegProgress Of(LegSlot leg) const;
 

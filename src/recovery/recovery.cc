@@ -24,8 +24,8 @@ constexpr int kRetryMsMin = 200;
 constexpr int kRetryMsMax = 10'000;
 
 // Of what was moved while the leg was away: nobody wants it any more.
-void RemoveLeftovers(Leg& leg) {
-  const Errno error = RemoveAsides(leg);
+void RemoveLeftovers(Leg& leg, ForeignKeeper keeper) {
+  const Errno error = RemoveAsides(leg, keeper.Taker(leg));
   if (error.ok()) return;
   spdlog::warn("leg \"{}\": removing what was put aside: {}", leg.name(),
                ErrnoText(error));
@@ -70,7 +70,7 @@ void Recovery::Run() {
   mirror_->present().ForEach([this](LegSlot slot) {
     mirror_->leg(slot).RemoveTemporaries();
     if (mirror_->log().LackingAnything().has(slot)) return;
-    RemoveLeftovers(mirror_->leg(slot));
+    RemoveLeftovers(mirror_->leg(slot), NewKeeper());
   });
   int retry_ms = kRetryMsMin;
   while (!stopping_) {
@@ -178,7 +178,7 @@ void Recovery::AnnounceEnd() {
     const LegSet leg = LegSet::Of(slot);
     if (mirror_->log().GetSyncCount(leg).regions > 0) return;
     announced_ -= leg;
-    RemoveLeftovers(mirror_->leg(slot));
+    RemoveLeftovers(mirror_->leg(slot), NewKeeper());
     const LegProgress done = progress_.Of(slot);
     events_->Post(EventName::kResyncFinished, mirror_->leg(slot).name(),
                   absl::StrCat(FormatSize(done.done_bytes), " compared, ",
@@ -211,6 +211,10 @@ void Recovery::AdmitLegs(bool all_healed) {
     events_->Post(EventName::kLegInSync, name, "holds what the others hold");
   });
   if (on_admission_) on_admission_();
+}
+
+ForeignKeeper Recovery::NewKeeper() {
+  return ForeignKeeper(mirror_, &progress_, pacer_, &stopping_);
 }
 
 void Recovery::Pause(int ms) {

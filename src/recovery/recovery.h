@@ -64,6 +64,7 @@ class Recovery {
   void AdmitLegs(bool all_healed);
   void NoteFailed(const RegionKey& key);
   size_t ReleaseFailed();
+  ForeignKeeper NewKeeper();
   void Pause(int ms);
 
   Mirror* const mirror_;
