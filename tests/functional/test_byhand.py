@@ -3,6 +3,7 @@
 from the primary, and the foreign version is kept on the leg. What the mirror
 itself has written is never taken for such a change."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -28,7 +29,6 @@ def kept(leg):
 
 
 def events(mirror, name):
-    import json
     said = json.loads(mirror.cli("events", mirror.mnt, "--json").stdout)
     return [event for event in said["events"] if event["name"] == name]
 
@@ -36,11 +36,11 @@ def events(mirror, name):
 class Scene:
     """A mirror with a few files whose leg b is taken offline."""
 
-    def __init__(self, mirror):
+    def __init__(self, mirror, *flags):
         self.mirror = mirror
         self.mnt = mirror.mnt
         self.a, self.b = mirror.legs
-        mirror.create()
+        mirror.create(*flags)
         mirror.mount()
         (self.mnt / "dir/sub").mkdir(parents=True)
         (self.mnt / "other").mkdir()
@@ -103,7 +103,7 @@ def test_a_file_changed_on_both_sides(scene):
 
 def test_the_rest_of_a_large_file_is_settled_too(mirrors):
     """Another part of it was changed by hand than through the mirror."""
-    scene = Scene(mirrors(region_size="64K"))
+    scene = Scene(mirrors(), "--region-size", "64K")
     data = os.urandom(1 << 20)
     (scene.mnt / "large").write_bytes(data)
     scene.mirror.wait_sync()
@@ -286,7 +286,7 @@ def test_coming_and_going_under_writes(scene):
 
 
 @pytest.mark.parametrize("point", ["recovery-copy:3", "recovery-copy:20",
-                                   "recovery-names:2", "moved-aside:1"])
+                                   "recovery-names:2", "moved-brought:1"])
 def test_an_interrupted_resync(scene, point):
     churn(scene.mnt, "before")
     scene.leave()
