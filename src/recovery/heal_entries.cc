@@ -149,8 +149,7 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
     if (!error.ok()) return error;
     made = true;
   }
-  if (made || whole || !SameAttributes(*truth, *copy) ||
-      ForeignKeeper::HasForeignContent(leg, *copy)) {
+  if (made || whole || !SameAttributes(*truth, *copy)) {
     const bool tree = made || work.record.deep;
     LacksWhole(path, *truth, leg, tree);
   }
