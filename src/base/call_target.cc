@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "base/clock.h"
+
 namespace mirrorfs {
 
 void CallTarget::SetProgress(std::function<uint64_t()> progress) {
@@ -39,6 +41,7 @@ void CallTarget::EndLateCall() {
     closing.clear();  // which may hang again; we are late still
     lock.lock();
   }
+  last_late_end_ns_ = SystemClock().RealtimeNs();
   late_calls_.fetch_sub(1);
 }
 

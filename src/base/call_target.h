@@ -38,6 +38,8 @@ class CallTarget : public std::enable_shared_from_this<CallTarget> {
   // Calls that were left behind and have not returned.
   int late_calls() const { return late_calls_.load(); }
   bool hung() const { return late_calls() > 0; }
+  // When the last of them returned, ns since 1970; 0: there was none.
+  int64_t last_late_end_ns() const { return last_late_end_ns_.load(); }
 
   // Called once each time that it begins to hang, by a fiber of its own that
   // holds no lock. When this returns, the listener set before is not running
@@ -56,6 +58,7 @@ class CallTarget : public std::enable_shared_from_this<CallTarget> {
  private:
   const std::string name_;
   std::atomic<int> late_calls_{0};
+  std::atomic<int64_t> last_late_end_ns_{0};
   HandoverMutex listener_mutex_;
   std::function<void()> listener_;
   std::mutex mutex_;

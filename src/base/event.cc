@@ -31,6 +31,8 @@ const char* EventText(EventName name) {
       return "mismatch";
     case EventName::kConflict:
       return "conflict";
+    case EventName::kConflictKept:
+      return "conflict-kept";
     case EventName::kEnospc:
       return "enospc";
     case EventName::kLogFailed:

@@ -23,9 +23,10 @@ enum class EventName {
   kResyncFailed,  // a leg cannot be healed; it is tried again
   kScrubStarted,
   kScrubFinished,
-  kMismatch,  // legs were found to differ where they should not
-  kConflict,  // legs were changed without each other
-  kEnospc,    // a leg has no space or quota
+  kMismatch,      // legs were found to differ where they should not
+  kConflict,      // legs were changed without each other
+  kConflictKept,  // what was changed by hand on a leg that was away is kept
+  kEnospc,        // a leg has no space or quota
   kLogFailed,
   kPrimaryChanged,
 };

@@ -21,6 +21,7 @@ LegStatus ParseLeg(const json& leg) {
   const json& errors = ObjectAt(leg, "errors");
   const json& dirty = ObjectAt(leg, "dirty");
   const json& resync = ObjectAt(leg, "resync");
+  const json& conflicts = ObjectAt(leg, "conflicts");
   LegStatus status;
   status.name = StringAt(leg, "name");
   status.path = StringAt(leg, "path");
@@ -46,6 +47,9 @@ LegStatus ParseLeg(const json& leg) {
   status.eta_seconds = NumberAt(resync, "eta_s");
   status.failing_path = StringAt(ObjectAt(resync, "failing"), "path");
   status.failing_error = StringAt(ObjectAt(resync, "failing"), "error");
+  status.conflicts_kept = NumberAt(conflicts, "kept");
+  status.conflicts_path = StringAt(conflicts, "path");
+  status.conflict_waits = BoolAt(conflicts, "waiting");
   return status;
 }
 

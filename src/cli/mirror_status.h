@@ -40,6 +40,11 @@ struct LegStatus {
   uint64_t eta_seconds = 0;
   std::string failing_path;   // what recovery cannot heal
   std::string failing_error;  // and why; empty: it gets on
+  // Versions of others that are kept on it, and where; one more may wait for
+  // room.
+  uint64_t conflicts_kept = 0;
+  std::string conflicts_path;
+  bool conflict_waits = false;
 };
 
 struct LogStatus {

@@ -156,6 +156,26 @@ std::string ResyncText(const MirrorStatus& mirror) {
   return text;
 }
 
+// Versions of others, which nobody but the administrator removes.
+std::string ConflictsText(const MirrorStatus& mirror) {
+  std::string text;
+  for (const LegStatus& leg : mirror.legs) {
+    if (leg.conflicts_kept > 0) {
+      absl::StrAppend(&text, "  leg ", Printable(leg.name), " keeps ",
+                      Count(leg.conflicts_kept, "version", "versions"),
+                      " made there while it was away in ",
+                      Printable(leg.conflicts_path),
+                      "; remove them when they are not needed\n");
+    }
+    if (leg.conflict_waits) {
+      absl::StrAppend(&text, "  leg ", Printable(leg.name),
+                      " has no room to keep a version made there while it was "
+                      "away, which stays as it is until there is\n");
+    }
+  }
+  return text;
+}
+
 std::string ScrubText(const ScrubStatus& scrub) {
   return absl::StrCat("  scrub: ", Printable(scrub.state), ", ", scrub.repaired,
                       " repaired, ",
@@ -211,7 +231,8 @@ std::string StatusText(const MirrorStatus& mirror) {
     absl::StrAppend(&text, "  action: ", advice.action, "\n");
   }
   absl::StrAppend(&text, "  log:    ", LogText(mirror), "\n\n",
-                  LegTable(mirror), "  (* primary)\n", ResyncText(mirror));
+                  LegTable(mirror), "  (* primary)\n", ResyncText(mirror),
+                  ConflictsText(mirror));
   if (!mirror.scrub.state.empty() && mirror.scrub.state != "idle") {
     absl::StrAppend(&text, ScrubText(mirror.scrub));
   }

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "absl/time/clock.h"
+#include "leg/conflicts.h"
 
 namespace mirrorfs {
 namespace {
@@ -110,6 +111,8 @@ void DirtyBytes::Count() {
   mirror_->present().ForEach([&](LegSlot slot) {
     const ErrnoOr<struct statvfs> st = mirror_->leg(slot).Statvfs();
     if (st.ok()) now.free_bytes[slot] = st->f_bavail * st->f_frsize;
+    const ErrnoOr<uint64_t> kept = CountConflicts(mirror_->leg(slot));
+    if (kept.ok()) now.conflicts[slot] = *kept;
   });
   const absl::Duration took = absl::Now() - begin;
   std::lock_guard lock(mutex_);

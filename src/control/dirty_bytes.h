@@ -23,6 +23,9 @@ struct LegFigures {
   std::vector<uint64_t> dirty_bytes = std::vector<uint64_t>(kLegsMax);
   std::vector<std::optional<uint64_t>> free_bytes =
       std::vector<std::optional<uint64_t>>(kLegsMax);
+  // Versions of others that are kept there.
+  std::vector<std::optional<uint64_t>> conflicts =
+      std::vector<std::optional<uint64_t>>(kLegsMax);
 };
 
 // The same for whoever asks often, and at once whatever the legs do: a fiber of

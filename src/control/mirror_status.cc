@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "leg/conflicts.h"
 
 namespace mirrorfs {
 namespace {
@@ -79,6 +80,13 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
   if (mirror.present().has(slot)) {
     const std::optional<uint64_t> free = figures.free_bytes[slot];
     if (free) json["free_bytes"] = *free;
+  }
+  const std::optional<uint64_t> kept = figures.conflicts[slot];
+  if (mirror.present().has(slot) && kept) {
+    json["conflicts"] = {
+        {"kept", *kept},
+        {"waiting", done.conflict_waits && count.regions > 0},
+        {"path", absl::StrCat(facts.leg_paths[slot], "/", ConflictsPath())}};
   }
   return json;
 }

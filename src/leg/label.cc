@@ -29,7 +29,7 @@ constexpr char kLabelTemporary[] = "label.new";
 constexpr char kLabelRetired[] = "label.detached";
 constexpr char kMagic[] = "mirrorfs label ";
 constexpr size_t kLabelBytesMax = 1 << 20;
-constexpr off_t kLabelPlaceBytes = 16 << 10;
+constexpr size_t kLabelPlaceBytesMin = 16 << 10;
 
 std::string Checksum(absl::string_view text) {
   return absl::StrFormat("%016x", XXH3_64bits(text.data(), text.size()));
@@ -44,6 +44,10 @@ Json MemberToJson(const LabelMember& member) {
   if (member.offline) json["offline"] = true;
   if (!member.replaces.empty()) json["replaces"] = member.replaces;
   if (member.joining) json["joining"] = true;
+  if (member.away_since_ns != 0) json["away_since"] = member.away_since_ns;
+  for (const AwayTime& time : member.away) {
+    json["away"].push_back({time.from_ns, time.to_ns});
+  }
   return json;
 }
 
@@ -82,6 +86,11 @@ LabelMember MemberFromJson(const Json& json) {
   member.offline = json.value("offline", false);
   member.replaces = json.value("replaces", "");
   member.joining = json.value("joining", false);
+  member.away_since_ns = json.value("away_since", int64_t{0});
+  for (const Json& time : json.value("away", Json::array())) {
+    member.away.push_back(
+        {time.at(0).get<int64_t>(), time.at(1).get<int64_t>()});
+  }
   return member;
 }
 
@@ -166,11 +175,13 @@ UniqueFd OpenTemporary(int dir_fd) {
 }
 
 // The place for the next label is taken while there is room: a mirror whose
-// legs are full must be mounted before anything in it can be removed.
-void ReservePlace(int dir_fd) {
+// legs are full must be mounted before anything in it can be removed. A label
+// grows by one event at a time.
+void ReservePlace(int dir_fd, size_t label_bytes) {
+  const size_t place = std::max(kLabelPlaceBytesMin, 2 * label_bytes);
   const UniqueFd file = OpenTemporary(dir_fd);
   // Where the file system cannot allocate, glibc writes zeros.
-  if (file.valid()) (void)posix_fallocate(file.get(), 0, kLabelPlaceBytes);
+  if (file.valid()) (void)posix_fallocate(file.get(), 0, place);
 }
 
 Errno ReplaceFileDurable(int dir_fd, absl::string_view text) {
@@ -182,7 +193,7 @@ Errno ReplaceFileDurable(int dir_fd, absl::string_view text) {
       renameat(dir_fd, kLabelTemporary, dir_fd, kLabelName) != 0) {
     return Errno::Last();
   }
-  ReservePlace(dir_fd);
+  ReservePlace(dir_fd, text.size());
   return FromSyscall(fsync(dir_fd));
 }
 

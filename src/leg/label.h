@@ -23,6 +23,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "leg/away_times.h"
 #include "region/leg_set.h"
 
 namespace mirrorfs {
@@ -56,6 +57,10 @@ struct LabelMember {
   // It may not have a label yet. If it has none at the next start, it never
   // became a leg.
   bool joining = false;
+  // We have written nothing to it since then, by our clock, ns since 1970; 0:
+  // it is in use, or was when the daemon was killed.
+  int64_t away_since_ns = 0;
+  AwayTimes away;  // earlier ones, the newest last
   friend bool operator==(const LabelMember&, const LabelMember&) = default;
 };
 

@@ -384,9 +384,20 @@ Errno Leg::SetMtime(absl::string_view path, const timespec& mtime) const {
   });
 }
 
-int64_t Leg::ClockLagNs() const {
-  const ErrnoOr<int64_t> lag = CallRoot([](int root) -> ErrnoOr<int64_t> {
-    const int64_t now = SystemClock().RealtimeNs();
+bool Leg::ChangedWhileAway(const timespec& ctime) const {
+  const int64_t at = ToNs(ctime);
+  return at < away_limit_ns_.load() && IsIn(away_, at);
+}
+
+void Leg::SawClock(int64_t now_ns) {
+  int64_t limit = away_limit_ns_.load();
+  while (now_ns < limit &&
+         !away_limit_ns_.compare_exchange_weak(limit, now_ns)) {
+  }
+}
+
+ErrnoOr<int64_t> Leg::StampNs() const {
+  return CallRoot([](int root) -> ErrnoOr<int64_t> {
     const ErrnoOr<UniqueFd> probe = OpenBeneath(
         root, absl::StrCat(kPrivateDir, "/clock"), O_RDWR | O_CREAT, 0600);
     if (!probe.ok()) return probe.error();
@@ -394,11 +405,14 @@ int64_t Leg::ClockLagNs() const {
     if (futimens(probe->get(), nullptr) != 0 || fstat(probe->get(), &st) != 0) {
       return Errno::Last();
     }
-    const int64_t stamped =
-        st.st_ctim.tv_sec * int64_t{1'000'000'000} + st.st_ctim.tv_nsec;
-    return now - stamped;
+    return ToNs(st.st_ctim);
   });
-  return lag.ok() ? std::max<int64_t>(0, *lag) : 0;
+}
+
+int64_t Leg::ClockLagNs() const {
+  const int64_t now = SystemClock().RealtimeNs();
+  const ErrnoOr<int64_t> stamped = StampNs();
+  return stamped.ok() ? std::max<int64_t>(0, now - *stamped) : 0;
 }
 
 Errno Leg::SyncAll() const {

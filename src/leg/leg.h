@@ -34,6 +34,7 @@
 #include "base/errno.h"
 #include "base/fd.h"
 #include "base/fiber.h"
+#include "leg/away_times.h"
 #include "leg/caller.h"
 #include "leg/dir_cache.h"
 #include "leg/leg_fd.h"
@@ -74,6 +75,17 @@ class Leg {
   const std::string& name() const { return name_; }
   const std::string& uuid() const { return uuid_; }
 
+  // When it was away, by the clock that stamps its files. Set before any other
+  // thread knows the leg.
+  void SetAway(AwayTimes away) { away_ = std::move(away); }
+  const AwayTimes& away() const { return away_; }
+  // Whether an object with that change time was changed by somebody else while
+  // the leg was away.
+  bool ChangedWhileAway(const timespec& ctime) const;
+  // That clock has been seen to say `now_ns`: what it stamps from then on is
+  // ours, even if it was set back.
+  void SawClock(int64_t now_ns);
+
   // Whether the leg stores POSIX ACLs, and extended attributes at all.
   bool HasAcls() const;
 
@@ -106,6 +118,9 @@ class Leg {
   // A parent directory (opened O_PATH, shared with the cache).
   ErrnoOr<DirRef> Dir(absl::string_view path) const;
 
+  // What the clock that stamps this leg's files says, ns since 1970. Touches a
+  // file in the private directory.
+  ErrnoOr<int64_t> StampNs() const;
   // By how much the clock that stamps this leg's files is behind ours, ns;
   // never negative. Touches a file in the private directory.
   int64_t ClockLagNs() const;
@@ -159,6 +174,8 @@ class Leg {
   LegSlot slot_ = -1;
   std::string name_;
   std::string uuid_;
+  AwayTimes away_;
+  std::atomic<int64_t> away_limit_ns_{INT64_MAX};
   uint64_t first_epoch_ = 0;
   std::atomic<uint64_t> replaced_epoch_{0};
   std::atomic<uint64_t> temporaries_{0};

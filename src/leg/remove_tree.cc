@@ -51,13 +51,13 @@ std::string AsidePath(absl::string_view path) {
       absl::Hex(XXH3_64bits(path.data(), path.size()), absl::kZeroPad16));
 }
 
-Errno RemoveAsides(Leg& leg) {
+Errno RemoveAsides(Leg& leg, const TakeInstead& take) {
   const auto names = ListNames(leg, kPrivateDir);
   if (!names.ok()) return names.error();
   Errno result;
   for (const std::string& name : *names) {
     if (!absl::StartsWith(name, kAsidePrefix)) continue;
-    const Errno error = RemoveTree(leg, JoinPath(kPrivateDir, name));
+    const Errno error = RemoveTree(leg, JoinPath(kPrivateDir, name), take);
     if (!error.ok()) result = error;
   }
   return result;

@@ -27,6 +27,6 @@ Errno RemoveTree(Leg& leg, const std::string& path,
 std::string AsidePath(absl::string_view path);
 
 // Removes what waits still.
-Errno RemoveAsides(Leg& leg);
+Errno RemoveAsides(Leg& leg, const TakeInstead& take = nullptr);
 
 }  // namespace mirrorfs

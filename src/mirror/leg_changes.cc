@@ -253,6 +253,7 @@ absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
   const LegSet in = LegSet::Of(slot);
   // As names of files of several names they would be looked for in vain.
   leg->RemoveTemporaries();
+  leg->SetAway(membership_->AwayUntilNow(*leg));
   legs_->Put(std::move(leg));
   KillPoint("leg-returning");
   if (!accounted) {

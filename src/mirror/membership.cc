@@ -11,8 +11,63 @@
 
 namespace mirrorfs {
 
-Membership::Membership(Label label, const LegTable* legs, LegSet in_sync)
-    : legs_(legs), label_(std::move(label)), in_sync_(in_sync) {}
+Membership::Membership(Label label, const LegTable* legs, LegSet in_sync,
+                       const Clock* clock)
+    : legs_(legs), clock_(clock), label_(std::move(label)), in_sync_(in_sync) {
+  NoteTime();
+}
+
+void Membership::BeginUse() {
+  std::lock_guard lock(mutex_);
+  for (LabelMember& member : label_.members) {
+    if (!legs_->up().has(member.slot)) continue;
+    Leg& leg = legs_->at(member.slot);
+    leg.SetAway(AwayUntilNow(member, leg));
+    member.away = leg.away();
+    member.away_since_ns = 0;
+  }
+  NoteAway();
+}
+
+AwayTimes Membership::AwayUntilNow(const Leg& leg) const {
+  const Label label = this->label();
+  const LabelMember* member = label.FindMember(leg.uuid());
+  return member == nullptr ? AwayTimes() : AwayUntilNow(*member, leg);
+}
+
+AwayTimes Membership::AwayUntilNow(const LabelMember& member,
+                                   const Leg& leg) const {
+  const ErrnoOr<int64_t> stamp = leg.StampNs();
+  const int64_t now = clock_->RealtimeNs();
+  int64_t since = member.away_since_ns;
+  // A call that hung until lately may have changed something when it ended.
+  if (since != 0) since = std::max(since, leg.target()->last_late_end_ns());
+  return EndAway(member.away, since, now, stamp.ok() ? *stamp : now);
+}
+
+void Membership::NoteTime() {
+  const int64_t now = clock_->RealtimeNs();
+  int64_t latest = latest_ns_.load();
+  while (now > latest && !latest_ns_.compare_exchange_weak(latest, now)) {
+  }
+}
+
+int64_t Membership::LatestTime() const {
+  return std::max(latest_ns_.load(), clock_->RealtimeNs());
+}
+
+// Since when those are away that are. mutex_ is held.
+void Membership::NoteAway() {
+  // One that returns is not up yet, but is about to be.
+  const LegSet used = stopped_ ? LegSet() : legs_->up() | healing_;
+  for (LabelMember& member : label_.members) {
+    if (used.has(member.slot)) {
+      member.away_since_ns = 0;
+    } else if (member.away_since_ns == 0) {
+      member.away_since_ns = LatestTime();
+    }
+  }
+}
 
 void Membership::SetLog(const LabelLog& log) {
   std::lock_guard lock(mutex_);
@@ -112,6 +167,7 @@ LegSet Membership::LegsLeft(LegSet out, const LabelLog& log) {
 
 absl::Status Membership::LegReturned(LegSet leg) {
   std::lock_guard lock(mutex_);
+  const std::vector<LabelMember> before = label_.members;
   bool marked = true;
   leg.ForEach(
       [&](LegSlot slot) { marked &= MarkNotWhole(legs_->at(slot)).ok(); });
@@ -121,8 +177,15 @@ absl::Status Membership::LegReturned(LegSet leg) {
     if (!leg.has(member.slot)) continue;
     const absl::StatusOr<Label> own = ReadLabel(legs_->at(member.slot));
     if (own.ok()) member.left_at = own->generation.id;
+    member.away = legs_->at(member.slot).away();
+    member.away_since_ns = 0;
   }
-  return WriteLabels();
+  const absl::Status status = WriteLabels();
+  if (status.ok()) return status;
+  // It is away still.
+  healing_ -= leg;
+  label_.members = before;
+  return status;
 }
 
 absl::Status Membership::Edit(const std::function<void(Label&)>& edit) {
@@ -144,8 +207,9 @@ absl::Status Membership::Overrule(const Generation& theirs) {
 
 absl::Status Membership::Stop(bool log_empty) {
   std::lock_guard lock(mutex_);
-  if (!ready_for_changes_.load() && label_.clean) return absl::OkStatus();
+  if (!recorded_use_) return absl::OkStatus();
   label_.clean = log_empty;
+  stopped_ = true;
   return WriteLabels();
 }
 
@@ -187,6 +251,8 @@ absl::Status Membership::WriteLabels() {
 
 LegSet Membership::UnwrittenLabels() {
   LegSet unwritten;
+  recorded_use_ = true;
+  NoteAway();
   in_sync_.ForEach([&](LegSlot slot) {
     Leg& leg = legs_->at(slot);
     Label own = label_;

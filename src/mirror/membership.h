@@ -11,6 +11,8 @@
 //     would look like a whole leg of its old generation (I9).
 //   * A leg joins the set only when what it lacked is durable on it.
 //   * An orderly end with nothing left in the log is stamped.
+//   * Since when a leg is out of use, and when it was, is in the labels of the
+//     others before anything is written to it again.
 //
 // Threads: all calls from any thread.
 #pragma once
@@ -20,6 +22,7 @@
 #include <functional>
 
 #include "absl/status/status.h"
+#include "base/clock.h"
 #include "base/handover_lock.h"
 #include "leg/label.h"
 #include "mirror/leg_table.h"
@@ -28,8 +31,20 @@ namespace mirrorfs {
 
 class Membership {
  public:
-  // `legs` outlive it. `in_sync` are those that see every change from now on.
-  Membership(Label label, const LegTable* legs, LegSet in_sync);
+  // `legs` and `clock` outlive it. `in_sync` are those that see every change
+  // from now on.
+  Membership(Label label, const LegTable* legs, LegSet in_sync,
+             const Clock* clock);
+
+  // Those that are up are in use from now on. To be called once, before any
+  // change.
+  void BeginUse();
+  // When the leg was away, the time that ends now among them. It is at most
+  // told of that here; LegReturned records it.
+  AwayTimes AwayUntilNow(const Leg& leg) const;
+  // From time to time: a clock that is set back does not make what we wrote
+  // look later than it was.
+  void NoteTime();
 
   // The log that the labels shall name from the next label on.
   void SetLog(const LabelLog& log);
@@ -85,8 +100,13 @@ class Membership {
   absl::Status WriteLabels();
   LegSet UnwrittenLabels();
   absl::Status MarkNotWhole(const Leg& leg);
+  AwayTimes AwayUntilNow(const LabelMember& member, const Leg& leg) const;
+  void NoteAway();
+  int64_t LatestTime() const;
 
   const LegTable* const legs_;
+  const Clock* const clock_;
+  std::atomic<int64_t> latest_ns_{0};  // that the clock has said
 
   mutable HandoverMutex mutex_;  // held while labels are written
   Label label_;                  // leg_uuid is filled in for each leg
@@ -94,6 +114,8 @@ class Membership {
   LegSet healing_;  // their labels say that they are not whole
   std::atomic<bool> ready_for_changes_{false};
   bool changes_held_ = false;
+  bool recorded_use_ = false;  // labels were written by this daemon
+  bool stopped_ = false;
   std::condition_variable_any recorded_;
 };
 

@@ -363,7 +363,8 @@ absl::Status Daemon::BuildMirror() {
   setup.legs = legs_.get();
   setup.on_enospc = OnEnospcOf(command_.options);
   membership_ = std::make_unique<Membership>(assembly_.label, legs_.get(),
-                                             verdict.in_sync);
+                                             verdict.in_sync, &clock_);
+  if (!command_.options.read_only) membership_->BeginUse();
   mirror_ =
       std::make_unique<Mirror>(setup, log_.get(), membership_.get(), &clock_);
   dirty_bytes_ = std::make_unique<DirtyBytes>(mirror_.get(), watchdog_);
@@ -449,6 +450,7 @@ void Daemon::TellServiceManager() {
 }
 
 void Daemon::Tick() {
+  membership_->NoteTime();
   mirror_->gate().Tick();
   mirror_->ClearIdle(/*all=*/false, [this] { fs_->SettleOpenFiles(); });
   TellServiceManager();

@@ -17,10 +17,6 @@
 namespace mirrorfs {
 namespace {
 
-int64_t ToNs(const timespec& time) {
-  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
-}
-
 bool SameKind(const struct stat& a, const struct stat& b) {
   if ((a.st_mode & S_IFMT) != (b.st_mode & S_IFMT)) return false;
   const bool device = S_ISCHR(a.st_mode) || S_ISBLK(a.st_mode);
@@ -180,6 +176,7 @@ Errno Healer::ReplaceByNew(Leg& leg, const std::string& path,
                            const struct stat& truth) {
   const std::string temporary = leg.NewTemporaryPath();
   Errno error = MakeAnew(leg, path, truth, temporary);
+  if (error.ok()) error = KeepForeign(leg, path);
   if (error.ok()) error = leg.Rename(temporary, path, 0);
   leg.NamesReplaced();
   return error;
@@ -242,6 +239,7 @@ Errno Healer::Follow(const DirtyLog::Work& work, Leg& leg,
   if (*followed && !(copy.ok() && copy->st_ino == there->st_ino)) {
     const std::string temporary = leg.NewTemporaryPath();
     error = leg.Link(other, temporary);
+    if (error.ok()) error = KeepForeign(leg, path);
     if (error.ok()) error = leg.Rename(temporary, path, 0);
     leg.NamesReplaced();
   }

@@ -7,7 +7,6 @@
 #include <shared_mutex>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "base/kill_point.h"
 #include "leg/content.h"
 #include "leg/copy_object.h"
@@ -28,8 +27,6 @@ constexpr uint64_t kPieceBytes = 1 << 20;
 // Somebody makes the file longer all the time.
 constexpr int kTailTriesMax = 16;
 
-constexpr absl::Duration kWaitPiece = absl::Milliseconds(100);
-
 bool IsRegular(const LegFd& fd) {
   const ErrnoOr<mode_t> mode = ModeOf(fd);
   return mode.ok() && S_ISREG(*mode);
@@ -46,25 +43,17 @@ RegionKey SizeGuardOf(const std::string& path) {
 }  // namespace
 
 Healer::Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
-               Pacer* pacer, const std::atomic<bool>* stopping)
+               Pacer* pacer, ForeignKeeper* keeper,
+               const std::atomic<bool>* stopping)
     : mirror_(mirror),
       links_(links),
       progress_(progress),
       pacer_(pacer),
+      keeper_(keeper),
       stopping_(stopping) {}
 
-bool Healer::WaitForTurn(uint64_t bytes) {
-  while (!*stopping_) {
-    const absl::Duration delay = pacer_->Ask(bytes);
-    if (delay <= absl::ZeroDuration()) return true;
-    // In short pieces: limits change, and applications pause.
-    absl::SleepFor(std::min(delay, kWaitPiece));
-  }
-  return false;
-}
-
 bool Healer::Heal(const DirtyLog::Work& work) {
-  if (!WaitForTurn(Pacer::kObjectBytes)) return false;
+  if (!pacer_->WaitForTurn(Pacer::kObjectBytes, *stopping_)) return false;
   DirtyLog::Work now = work;
   const std::optional<RegionRecord> record = mirror_->log().Find(work.key);
   if (!record) return true;
@@ -113,6 +102,20 @@ void Healer::Blame(const Leg& leg, Errno error) {
   if (IsLegFailure(error)) (void)mirror_->FailLeg(leg.slot(), error);
 }
 
+ErrnoOr<bool> Healer::KeepForeign(const std::string& path, LegSet targets) {
+  bool foreign = false;
+  Errno result;
+  targets.ForEach([&](LegSlot slot) {
+    const ErrnoOr<bool> kept = keeper_->BeforeWriting(mirror_->leg(slot), path);
+    foreign |= kept.ok() && *kept;
+    if (kept.ok()) return;
+    Blame(mirror_->leg(slot), kept.error());
+    result = kept.error();
+  });
+  if (!result.ok()) return result;
+  return foreign;
+}
+
 void Healer::NameIsMissing(const std::string& path, LegSlot slot) {
   RegionRecord record;
   record.missing = LegSet::Of(slot);
@@ -159,6 +162,8 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, const LegFd& from) {
       to.ok() ? StatObject(*to) : ErrnoOr<struct stat>(to.error());
   const bool there = truth.ok() && copy.ok() &&
                      (truth->st_mode & S_IFMT) == (copy->st_mode & S_IFMT);
+  // Since it was looked at last, it came to have this name.
+  if (there && ForeignKeeper::HasForeignContent(leg, *copy)) return false;
   if (!there) {
     if (copy.ok() || IsGone(copy.error())) NameIsMissing(path, leg.slot());
     if (!copy.ok()) Blame(leg, copy.error());
@@ -183,9 +188,11 @@ bool Healer::EqualizeBy(const std::string& path, LegSet targets) {
 }
 
 bool Healer::HealAttributes(const DirtyLog::Work& work, LegSet targets) {
+  const ErrnoOr<bool> foreign = KeepForeign(work.key.path, targets);
+  if (!foreign.ok()) return false;
   Outcome outcome = Outcome::kHealed;
   // First, so that nobody sees the content under the placeholder's mode.
-  if (work.record.tail_from != kNoTail) {
+  if (*foreign || work.record.tail_from != kNoTail) {
     outcome = EqualizeAttributes(work.key, targets, /*last=*/false);
   }
   for (int tries = 0; outcome != Outcome::kLater && tries < kTailTriesMax;
@@ -294,6 +301,7 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
     mirror_->log().SetRegionSync(key, targets, true);
     return true;
   }
+  if (!KeepForeign(key.path, targets).ok()) return false;
   const RegionRange range = {key.index, key.index + 1};
   const Outcome outcome = HealRegions(key.path, range, targets, [&] {
     // Writing changed its times, and it may have dropped a capability. At once:
@@ -322,7 +330,8 @@ uint64_t Healer::BytesIn(const std::string& path, RegionRange range) const {
 Healer::Outcome Healer::HealRegions(const std::string& path, RegionRange range,
                                     LegSet targets,
                                     const std::function<void()>& healed) {
-  if (!WaitForTurn(BytesIn(path, range))) return Outcome::kLater;
+  if (!pacer_->WaitForTurn(BytesIn(path, range), *stopping_))
+    return Outcome::kLater;
   std::shared_lock names(mirror_->names_lock());
   // Its attributes, so that it keeps its name.
   std::vector<RegionKey> held = {RegionKey::Attributes(path),
@@ -364,6 +373,11 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
     if (!to.ok() || !IsRegular(*to)) {
       if (to.ok() || IsGone(to.error())) NameIsMissing(path, slot);
       if (!to.ok()) Blame(leg, to.error());
+      outcome = Outcome::kLater;
+      return;
+    }
+    const ErrnoOr<struct stat> copy = StatObject(*to);
+    if (copy.ok() && ForeignKeeper::HasForeignContent(leg, *copy)) {
       outcome = Outcome::kLater;
       return;
     }

@@ -26,6 +26,13 @@ bool CanBecome(const ErrnoOr<struct stat>& truth, const struct stat& st) {
          truth->st_nlink == 1 && st.st_nlink == 1;
 }
 
+// The same of what the leg has. What somebody else has changed there is kept as
+// it is, and the other made anew.
+bool CanBecome(const ErrnoOr<struct stat>& truth, const Leg& leg,
+               const struct stat& st) {
+  return CanBecome(truth, st) && !ForeignKeeper::HasForeignContent(leg, st);
+}
+
 bool IsAside(absl::string_view path) {
   return absl::StartsWith(path, absl::StrCat(kPrivateDir, "/"));
 }
@@ -33,10 +40,21 @@ bool IsAside(absl::string_view path) {
 }  // namespace
 
 Errno Healer::RemoveNames(Leg& leg, const std::string& path) {
-  return RemoveTree(leg, path,
-                    [&](const std::string& at, const struct stat& st) {
-                      return PutAside(leg, at, st);
-                    });
+  const TakeInstead keep = keeper_->Taker(leg);
+  return RemoveTree(
+      leg, path,
+      [&](const std::string& at, const struct stat& st) -> ErrnoOr<bool> {
+        const ErrnoOr<bool> away = PutAside(leg, at, st);
+        if (!away.ok() || *away) return away;
+        return keep(at, st);
+      });
+}
+
+Errno Healer::KeepForeign(Leg& leg, const std::string& path) {
+  const ErrnoOr<struct stat> st = leg.Stat(path);
+  if (!st.ok()) return IsGone(st.error()) ? kOk : st.error();
+  if (S_ISDIR(st->st_mode) || !ForeignKeeper::IsForeign(leg, *st)) return kOk;
+  return keeper_->BeforeRemoving(leg, path, *st);
 }
 
 // Puts aside what is at `path` on the leg if that is another object of the
@@ -45,7 +63,7 @@ ErrnoOr<bool> Healer::PutAside(Leg& leg, const std::string& path,
                                const struct stat& st) {
   bool wanted = false;
   for (const std::string& to : mirror_->log().MovedTo(path, leg.slot())) {
-    wanted |= CanBecome(mirror_->primary().Stat(to), st);
+    wanted |= CanBecome(mirror_->primary().Stat(to), leg, st);
   }
   if (!wanted) return false;
   const std::string aside = AsidePath(path);
@@ -55,7 +73,7 @@ ErrnoOr<bool> Healer::PutAside(Leg& leg, const std::string& path,
     NoteMove(leg, path, aside, *before);
     return false;
   }
-  Errno error = RemoveTree(leg, aside);
+  Errno error = RemoveTree(leg, aside, keeper_->Taker(leg));
   if (error.ok()) error = leg.Rename(path, aside, 0);
   leg.NamesReplaced();
   if (!error.ok()) return error;
@@ -81,7 +99,7 @@ std::string Healer::FindMoved(const Leg& leg, const std::string& path) {
   const ErrnoOr<struct stat> truth = mirror_->primary().Stat(path);
   const auto usable = [&](const std::string& at) {
     const ErrnoOr<struct stat> st = leg.Stat(at);
-    return st.ok() && CanBecome(truth, *st);
+    return st.ok() && CanBecome(truth, leg, *st);
   };
   if (IsAside(*origin)) return usable(*origin) ? *origin : std::string();
   // It may have been put aside just before a crash.

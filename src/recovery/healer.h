@@ -28,6 +28,7 @@
 #include "leg/copy_object.h"
 #include "leg/leg.h"
 #include "mirror/mirror.h"
+#include "recovery/foreign_keeper.h"
 #include "recovery/link_index.h"
 #include "recovery/pacer.h"
 #include "recovery/progress.h"
@@ -45,15 +46,12 @@ inline bool IsGone(Errno error) {
 class Healer {
  public:
   Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress, Pacer* pacer,
-         const std::atomic<bool>* stopping);
+         ForeignKeeper* keeper, const std::atomic<bool>* stopping);
 
   // False when it could not be healed (now); the region stays as it was.
   bool Heal(const DirtyLog::Work& work);
 
  private:
-  // Waits as long as the pace asks for, with no region held. False when there
-  // is no more work to be done.
-  bool WaitForTurn(uint64_t bytes);
   uint64_t BytesIn(const std::string& path, RegionRange range) const;
   bool HealOn(const DirtyLog::Work& work, LegSet targets);
 
@@ -90,7 +88,12 @@ class Healer {
   Errno BringMoved(const DirtyLog::Work& work, Leg& leg,
                    const std::string& path, bool* brought);
 
+  // What has the name on the leg, if anything, is about to be replaced.
+  Errno KeepForeign(Leg& leg, const std::string& path);
+
   // --- heal_file.cc ---
+  // Before a file is written in place. Answers whether all of it has to be.
+  ErrnoOr<bool> KeepForeign(const std::string& path, LegSet targets);
   // kMore: more came to be lacked meanwhile.
   enum class Outcome { kHealed, kGone, kLater, kMore };
   bool HealAttributes(const DirtyLog::Work& work, LegSet targets);
@@ -120,6 +123,7 @@ class Healer {
   LinkIndex* const links_;
   HealProgress* const progress_;
   Pacer* const pacer_;
+  ForeignKeeper* const keeper_;
   const std::atomic<bool>* const stopping_;
   CallBuffer buffers_[2] = {CallBuffer(kCopyBufferBytes),
                             CallBuffer(kCopyBufferBytes)};

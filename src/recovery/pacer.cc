@@ -4,10 +4,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
+
 namespace mirrorfs {
 namespace {
 
 constexpr absl::Duration kLookEvery = absl::Milliseconds(100);
+// The longest wait in one piece: limits change, and applications pause.
+constexpr absl::Duration kWaitPiece = absl::Milliseconds(100);
 
 }  // namespace
 
@@ -44,6 +48,15 @@ absl::Duration Pacer::Ask(uint64_t bytes) {
   if (wait > absl::ZeroDuration()) return wait;
   debt_bytes_ += static_cast<double>(bytes);
   return absl::ZeroDuration();
+}
+
+bool Pacer::WaitForTurn(uint64_t bytes, const std::atomic<bool>& stopping) {
+  while (!stopping) {
+    const absl::Duration delay = Ask(bytes);
+    if (delay <= absl::ZeroDuration()) return true;
+    absl::SleepFor(std::min(delay, kWaitPiece));
+  }
+  return false;
 }
 
 uint64_t Pacer::RateNow(absl::Time now) const {

@@ -7,6 +7,7 @@
 // Threads: all calls from any thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -40,6 +41,9 @@ class Pacer {
   // so that of several who ask one after the other goes. Else how long to wait
   // before asking again, as things stand.
   absl::Duration Ask(uint64_t bytes);
+  // The same, and waits as long as it takes, or until `stopping`: false. To be
+  // called with no region held.
+  bool WaitForTurn(uint64_t bytes, const std::atomic<bool>& stopping);
 
  private:
   // 0: no limit.

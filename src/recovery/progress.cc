@@ -36,6 +36,21 @@ void HealProgress::SetPart(LegSet legs, uint64_t before, uint64_t bytes) {
   });
 }
 
+LegProgress HealProgress::ConflictKept(LegSlot leg) {
+  std::lock_guard lock(mutex_);
+  const LegProgress before = legs_[leg].numbers;
+  ++legs_[leg].numbers.conflicts_kept;
+  legs_[leg].numbers.conflict_waits = false;
+  return before;
+}
+
+LegProgress HealProgress::ConflictWaits(LegSlot leg) {
+  std::lock_guard lock(mutex_);
+  const LegProgress before = legs_[leg].numbers;
+  legs_[leg].numbers.conflict_waits = true;
+  return before;
+}
+
 LegProgress HealProgress::Of(LegSlot leg) const {
   std::lock_guard lock(mutex_);
   LegProgress numbers = legs_[leg].numbers;

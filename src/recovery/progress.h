@@ -23,6 +23,10 @@ struct LegProgress {
   // Of the records in work: done, though the log still says missing.
   uint64_t part_bytes = 0;
   uint64_t bytes_per_second = 0;
+  // Versions of others that were kept.
+  uint64_t conflicts_kept = 0;
+  // There is no room to keep one, which is left as it is.
+  bool conflict_waits = false;
 };
 
 // Threads: all calls from any thread.
@@ -41,6 +45,11 @@ class HealProgress {
   void RegionDone(LegSet legs);
   // Of a record in work `bytes` are done and not `before`, as was said last.
   void SetPart(LegSet legs, uint64_t before, uint64_t bytes);
+
+  // A version of others was kept, or there was no room. Answers the leg's
+  // numbers before that.
+  LegProgress ConflictKept(LegSlot leg);
+  LegProgress ConflictWaits(LegSlot leg);
 
   LegProgress Of(LegSlot leg) const;
 

@@ -31,8 +31,8 @@ bool HasNames(const std::vector<DirtyLog::Work>& batch) {
 }
 
 // Of what was moved while the leg was away: nobody wants it any more.
-void RemoveLeftovers(Leg& leg) {
-  const Errno error = RemoveAsides(leg);
+void RemoveLeftovers(Leg& leg, ForeignKeeper* keeper) {
+  const Errno error = RemoveAsides(leg, keeper->Taker(leg));
   if (error.ok()) return;
   spdlog::warn("leg \"{}\": removing what was put aside: {}", leg.name(),
                ErrnoText(error));
@@ -49,7 +49,8 @@ Recovery::Recovery(Mirror* mirror, EventSink* events, Pacer* pacer,
       settle_(std::move(settle)),
       watchdog_(watchdog),
       progress_(clock),
-      links_(mirror) {}
+      links_(mirror),
+      keeper_(mirror, &progress_, pacer, &stopping_) {}
 
 Recovery::~Recovery() { Stop(); }
 
@@ -77,7 +78,7 @@ void Recovery::Run() {
   mirror_->present().ForEach([this](LegSlot slot) {
     mirror_->leg(slot).RemoveTemporaries();
     if (mirror_->log().LackingAnything().has(slot)) return;
-    RemoveLeftovers(mirror_->leg(slot));
+    RemoveLeftovers(mirror_->leg(slot), &keeper_);
   });
   int retry_ms = kRetryMsMin;
   while (!stopping_) {
@@ -160,7 +161,7 @@ void Recovery::NoteSetbacks(const std::vector<RegionKey>& keys) {
 void Recovery::HealAll(const std::vector<DirtyLog::Work>& batch) {
   std::atomic<size_t> next{0};
   const auto work = [&] {
-    Healer healer(mirror_, &links_, &progress_, pacer_, &stopping_);
+    Healer healer(mirror_, &links_, &progress_, pacer_, &keeper_, &stopping_);
     for (size_t i; (i = next++) < batch.size();) {
       if (stopping_) {
         mirror_->log().ReleaseResyncWork(batch[i].key);
@@ -207,7 +208,7 @@ void Recovery::AnnounceEnd() {
     const LegSet leg = LegSet::Of(slot);
     if (mirror_->log().GetSyncCount(leg).regions > 0) return;
     announced_ -= leg;
-    RemoveLeftovers(mirror_->leg(slot));
+    RemoveLeftovers(mirror_->leg(slot), &keeper_);
     const LegProgress done = progress_.Of(slot);
     events_->Post(EventName::kResyncFinished, mirror_->leg(slot).name(),
                   absl::StrCat(FormatSize(done.done_bytes), " compared, ",

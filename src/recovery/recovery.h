@@ -77,6 +77,7 @@ class Recovery {
   HealProgress progress_;
   LinkIndex links_;
   std::atomic<bool> stopping_{false};
+  ForeignKeeper keeper_;
   std::atomic<size_t> healed_{0};  // since it was woken
   LegSet announced_;               // resync-started, and not finished
 

@@ -5,10 +5,11 @@ and none is dropped; with on-enospc=degrade the leg is dropped."""
 import contextlib
 import errno
 import os
+import time
 
 import pytest
 
-from support.mirror import run
+from support.mirror import run, wait_until
 from support.scene import fails_legs, knows_option, pending
 
 pytestmark = pytest.mark.timeout_s(200)
@@ -197,4 +198,40 @@ def test_a_full_disk_beneath_all(scene, disks):
     fill(it.mirror.mnt / "ballast")
     it.load.progress(20)
     os.unlink(it.mirror.mnt / "ballast")
+    it.finish()
+
+
+def test_no_room_to_keep_what_was_changed_by_hand(scene):
+    """It is left as it is, and said so; the rest of the leg is healed, and it
+    too when there is room."""
+    it = scene("plain", "ext4", size=64 * MIB)
+    mirror, leg = it.mirror, it.stores[1]
+    mirror.expect_diagnostics("leg|healing|kept|space|conflict")
+    (mirror.mnt / "dir").mkdir()
+    (mirror.mnt / "file").write_bytes(os.urandom(20 * MIB))
+    (mirror.mnt / "small").write_bytes(b"small")
+    mirror.wait_sync()
+    mirror.cli("offline", mirror.mnt, it.names[1])
+    time.sleep(2.2)
+    foreign = os.urandom(20 * MIB)
+    (leg / "file").write_bytes(foreign)
+    fill(leg / "dir/ballast")  # which is kept, by a rename
+    for name in ("file", "small"):
+        with open(mirror.mnt / name, "r+b") as file:
+            file.write(b"by the mirror")
+    time.sleep(0.05)
+    mirror.cli("online", mirror.mnt, it.names[1])
+    wait_until(lambda: it.leg(1)["conflicts"]["waiting"], 30)
+    wait_until(lambda: (leg / "small").read_bytes() == b"by the mirror", 30)
+    assert it.state(1) == "resync"
+    assert (leg / "file").read_bytes() == foreign
+    assert "no room" in mirror.cli("status", mirror.mnt, check=False).stdout
+    (mirror.mnt / "goes on").write_bytes(b"")
+    ballast, = (leg / ".mirrorfs/conflicts").rglob("ballast")
+    ballast.unlink()
+    it.wait_back(1)
+    conflicts = it.leg(1)["conflicts"]
+    assert (conflicts["kept"], conflicts["waiting"]) == (1, False)
+    kept, = (leg / ".mirrorfs/conflicts").rglob("file")
+    assert kept.read_bytes() == foreign
     it.finish()

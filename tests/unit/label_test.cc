@@ -54,6 +54,8 @@ TEST(LabelTest, KeepsWhatTheAdministratorDid) {
   Label label = Two();
   label.members[0].replaces = "b";
   label.members[1].offline = true;
+  label.members[1].away_since_ns = 1'900'000'000'000'000'001;
+  label.members[1].away = {{1, 2}, {-3, 1'900'000'000'000'000'000}};
   label.next_slot = 5;
   const absl::StatusOr<Label> parsed = ParseLabel(FormatLabel(label));
   ASSERT_TRUE(parsed.ok()) << parsed.status();

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Keeps what recovery is about to take from a leg and somebody else has put
+// there while the leg was away (Leg::ChangedWhileAway), beneath
+// .mirrorfs/conflicts.
+//
+// What is removed or replaced is moved there. What is written in place is
+// copied first, and then touched: its change time says from then on that it has
+// been dealt with, also after a crash, and so do the times of all that recovery
+// itself has made or changed.
+//
+// Where it cannot be kept (no space), the answer is an error: it must be left
+// as it is then, so that nothing is lost, and be tried again later.
+//
+// Threads: all calls from any thread.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "base/errno.h"
+#include "leg/leg.h"
+#include "leg/remove_tree.h"
+#include "mirror/mirror.h"
+#include "recovery/pacer.h"
+#include "recovery/progress.h"
+
+namespace mirrorfs {
+
+class ForeignKeeper {
+ public:
+  // They outlive it. `stopping` ends a long copy, with EINTR.
+  ForeignKeeper(Mirror* mirror, HealProgress* progress, Pacer* pacer,
+                const std::atomic<bool>* stopping);
+
+  // Whether it is to be kept still.
+  static bool IsForeign(const Leg& leg, const struct stat& st) {
+    return leg.ChangedWhileAway(st.st_ctim);
+  }
+  // The same for the content of a file, which is all that writing can destroy.
+  static bool HasForeignContent(const Leg& leg, const struct stat& st) {
+    return S_ISREG(st.st_mode) && IsForeign(leg, st);
+  }
+
+  // Before the file at `path` is written in place. When its content is foreign
+  // and not that of the primary, it is kept, durably, and then the leg lacks
+  // all of it, durably on record, since any of it may be wrong. Answers whether
+  // that is so. Takes time for a large file: to be called with no lock and no
+  // region held. EAGAIN: another is at it.
+  ErrnoOr<bool> BeforeWriting(Leg& leg, const std::string& path);
+
+  // Before what is at `path`, and no directory, is removed or replaced. Durable
+  // with the leg.
+  Errno BeforeRemoving(Leg& leg, const std::string& path,
+                       const struct stat& st);
+
+  // For RemoveTree. A directory that was moved into the leg is kept with all
+  // that is in it, although that has old times.
+  TakeInstead Taker(Leg& leg);
+
+ private:
+  // Whose content is being kept.
+  using Object = std::pair<LegSlot, ino_t>;
+
+  ErrnoOr<bool> KeepContent(Leg& leg, const std::string& path,
+                            const LegFd& file);
+  ErrnoOr<bool> IsPrimarys(const std::string& path, const LegFd& file,
+                           const struct stat& st);
+  ErrnoOr<std::string> KeepCopy(Leg& leg, const std::string& path,
+                                const LegFd& file, const struct stat& st);
+  Errno CopyContentTo(const LegFd& file, const LegFd& copy, uint64_t size);
+  Errno RecordLacksAll(const Leg& leg, const std::string& path);
+  // Whether it was kept, and, if not, why not.
+  Errno Tell(const Leg& leg, const std::string& path,
+             const ErrnoOr<std::string>& kept);
+
+  Mirror* const mirror_;
+  HealProgress* const progress_;
+  Pacer* const pacer_;
+  const std::atomic<bool>* const stopping_;
+
+  std::mutex mutex_;
+  absl::flat_hash_set<Object> in_work_;
+};
+
+}  // namespace mirrorfs
