@@ -118,8 +118,11 @@ absl::Status LegProbe::TryTakeIn(LegSlot slot) {
   }
   if (absl::Status status = take_lock_(**leg); !status.ok()) return status;
   (*leg)->Identify(slot, member->name, member->uuid);
-  return mirror_->TakeLegIn(*std::move(leg),
-                            returning == Returning::kAccounted);
+  absl::Status status =
+      mirror_->TakeLegIn(*std::move(leg), returning == Returning::kAccounted);
+  // Its file system is to be unmounted still, and repaired.
+  if (!status.ok()) mirror_->LetGo(slot);
+  return status;
 }
 
 }  // namespace mirrorfs

@@ -25,7 +25,7 @@ def scene(mirrors, faulty_legs, disks, base, seed):
     primary. `size` is that of disks."""
     made = []
 
-    def make(*kinds, log="disk", options=(), size=400 << 20, full=False,
+    def make(*kinds, log="disk", options=(), size=400 << 20, allowed=(),
              adopt=None, mount=True):
         things, legs, stores = [], [], []
         for i, kind in enumerate(kinds):
@@ -50,7 +50,7 @@ def scene(mirrors, faulty_legs, disks, base, seed):
         mirror.create("--region-size", str(REGION))
         if mount:
             mirror.mount()
-        one = Scene(mirror, things, stores, seed, full)
+        one = Scene(mirror, things, stores, seed, allowed)
         made.append(one)
         return one
 

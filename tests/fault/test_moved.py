@@ -260,9 +260,10 @@ def heal_through(it, wanted, points):
     assert not leftovers(it)
     lost = [path for path, ino in wanted.items()
             if os.stat(it.stores[1] / path).st_ino != ino]
-    # What was beneath something that had been moved a moment before may have
-    # been copied; the whole was not.
-    assert len(lost) <= len(wanted) / 2, f"{lost} were copied again"
+    # Between the move and the log's knowing of it nothing says any more where
+    # what was moved comes from, and it is copied.
+    if not any(point.startswith("moved-brought") for point in points):
+        assert not lost, f"{lost} were copied again"
 
 
 def test_two_legs_that_missed_different_moves(scene):

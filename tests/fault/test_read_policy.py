@@ -50,13 +50,15 @@ def test_write_mostly_legs_are_read_last(scene):
                    "prefer=b"):
         set_option(it, f"read-policy={policy}")
         assert read_by(it, path)[1] == {"b"}, policy
-    # Where no other can be read, it is.
+    # Where no other can be read, it is. Recovery would read there, too.
+    set_option(it, "resync-rate-max=1")
     it.things[1].fail("read", errno.EPERM)
     it.things[1].fail("write", errno.EPERM, path="g")
     other = it.mirror.mnt / "g"
     other.write_bytes(b"lacking on b")
     assert read_by(it, other) == (b"lacking on b", {"a"})
     it.things[1].clear()
+    set_option(it, "resync-rate-max=0")
     set_option(it, "read-policy=primary")
     set_option(it, "write-mostly=a:b")
     assert read_by(it, path)[1] == {"a"}

@@ -67,7 +67,7 @@ def test_the_last_leg_fails_too(scene):
 @pytest.mark.parametrize("how", ["dies", "errors"])
 def test_the_primary_fails_again_and_again(scene, how):
     """Whoever is primary: applications go on, another one takes over."""
-    it = scene("faulty", "faulty")
+    it = scene("faulty", "faulty", allowed=["loses-nameless"])
     it.start_load()
     for _ in range(4):
         number = it.primary()

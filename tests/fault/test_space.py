@@ -43,7 +43,7 @@ def states(it):
 def test_a_full_leg(scene, fs, number):
     legs = ["plain", "plain"]
     legs[number] = fs
-    it = scene(*legs, size=64 * MIB, full=True)
+    it = scene(*legs, size=64 * MIB, allowed=["full"])
     if fs == "faulty":
         it.things[number].space(60 * MIB)
     free = os.statvfs(it.mirror.mnt)
@@ -188,7 +188,7 @@ def test_full_during_its_resync(scene):
 def test_a_full_disk_beneath_all(scene, disks):
     """Both legs on one disk: they are full together."""
     disk = disks("ext4", 64 * MIB, name="both")
-    it = scene("plain", "plain", mount=False, full=True)
+    it = scene("plain", "plain", mount=False, allowed=["full"])
     for i, leg in enumerate(it.mirror.legs):
         place = disk.where / leg.name
         run("cp", "-a", leg, place)

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from support.mirror import mounts_at, run
+from support.mirror import mounts_at, run, users_of
 
 MKFS = {
     # No lazy initialisation: it would write in the background.
@@ -58,11 +58,11 @@ class Disk:
         if self.mounted():
             for attempt in range(50):
                 flags = ["-l"] if lazy else []
-                result = run("umount", *flags, self.where,
-                             check=attempt == 49)
+                result = run("umount", *flags, self.where, check=False)
                 if result.returncode == 0:
                     return
                 time.sleep(0.1)
+            raise AssertionError(f"{result.stderr}{users_of(self.where)}")
 
     def mounted(self):
         return bool(mounts_at(self.where))

@@ -113,11 +113,12 @@ class Load:
 class VerifiedLoad(Load):
     """Every acknowledged operation must be there, synced or not."""
 
-    def __init__(self, mirror, seed, workers=WORKERS, full=False):
+    # `allowed`: what is not taken amiss, see verified_load.
+    def __init__(self, mirror, seed, workers=WORKERS, allowed=()):
         super().__init__(mirror, seed, "verified",
                          [f"w{n}" for n in range(workers)])
         self.round = 0
-        self.full = ["full"] if full else []
+        self.allowed = allowed
         self.models = {d: verified_load.Model() for d in self.directories}
         for d in self.directories:
             (mirror.mnt / d).mkdir(exist_ok=True)
@@ -130,7 +131,7 @@ class VerifiedLoad(Load):
             self.journal(d).write_bytes(b"")
             self._spawn(d, verified_load.__file__, self.mirror.mnt / d,
                         self.journal(d), baseline,
-                        f"{self.seed}-{self.round}-{d}", *self.full)
+                        f"{self.seed}-{self.round}-{d}", *self.allowed)
 
     def judge(self, keep=True):
         """Compares; the state found is the next round's beginning."""

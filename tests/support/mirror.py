@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A mirror under test: its legs, its daemon, its mount, and a sure end."""
 
+import glob
 import json
 import os
 import re
@@ -108,6 +109,24 @@ def process_exists(pid):
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def users_of(directory):
+    """Who keeps something beneath `directory` open, for the report that it
+    cannot be unmounted."""
+    beneath = os.fspath(directory)
+    lines = []
+    for links in ("fd/*", "cwd", "exe", "map_files/*"):
+        for link in glob.glob(f"/proc/[0-9]*/{links}"):
+            try:
+                target = os.readlink(link)
+                if f"{target}/".startswith(f"{beneath}/"):
+                    with open(f"/proc/{link.split('/')[2]}/comm",
+                              encoding="utf-8", errors="replace") as comm:
+                        lines.append(f"{link} {comm.read().strip()} {target}")
+            except OSError:
+                pass  # it has ended
+    return "\n".join(lines)
 
 
 def thread_states(pid):
@@ -269,7 +288,11 @@ class Mirror:
 
     def umount(self, timeout=60):
         """Unmounts and waits for the daemon's orderly end."""
-        self.cli("umount", self.mnt, timeout=timeout)
+        try:
+            self.cli("umount", self.mnt, timeout=timeout)
+        except CommandFailed as error:
+            error.args = (f"{error}{users_of(self.mnt)}",)
+            raise
         self.wait_daemon_end(timeout)
         if self.exit_status is not None:
             assert self.exit_status == 0, \

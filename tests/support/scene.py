@@ -112,13 +112,13 @@ class Scene:
     the leg answers; `things` is what the leg lies on (a FaultyLeg, a Disk or
     None)."""
 
-    def __init__(self, mirror, things, stores, seed, full=False):
+    def __init__(self, mirror, things, stores, seed, allowed=()):
         self.mirror = mirror
         self.things = things
         self.stores = stores
         self.names = [leg.name for leg in mirror.legs]
         self.seed = seed
-        self.full = full
+        self.allowed = allowed
         self.load = None
 
     # ---- the load
@@ -126,7 +126,7 @@ class Scene:
     def start_load(self, steps=10):
         if self.load is None:
             self.load = VerifiedLoad(self.mirror, self.seed, workers=2,
-                                     full=self.full)
+                                     allowed=self.allowed)
         self.load.start()
         self.load.progress(steps)
 

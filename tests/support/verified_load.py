@@ -9,9 +9,11 @@ model and compares: all that was acknowledged is there, and the one in flight
 happened, or not, or (for content) in part.
 
 The worker is this file run as a program:
-  verified_load.py DIRECTORY JOURNAL BASELINE SEED [full]
+  verified_load.py DIRECTORY JOURNAL BASELINE SEED [full] [loses-nameless]
 With "full" a disk may be full: what did not fit did not happen, but for
-content, which may have changed in part. SIGTERM ends it in order.
+content, which may have changed in part. With "loses-nameless" all legs that
+had an open file without a name may have failed, one after the other: it gives
+errors from then on. SIGTERM ends it in order.
 """
 
 import copy
@@ -204,9 +206,10 @@ def scan(directory):
 class Worker:
     """Works in the current directory."""
 
-    def __init__(self, journal, model, seed, full=False):
+    def __init__(self, journal, model, seed, allowed=()):
         self.model = model
-        self.full = full
+        self.full = "full" in allowed
+        self.loses_nameless = "loses-nameless" in allowed
         self.rng = random.Random(seed)
         self.journal = os.open(journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND
                                | os.O_TRUNC, 0o644)
@@ -411,6 +414,24 @@ class Worker:
             self.slowest = seconds
             self.note("S " + json.dumps([seconds, str(op)]))
 
+    def is_lost(self, op, error):
+        """Whether it is an open file without a name, and may be."""
+        return self.loses_nameless and error.errno == errno.EIO and \
+            "slot" in op and op["slot"] in self.fds and \
+            self.model.node(op) not in self.model.names.values()
+
+    def drop(self, slot):
+        """Closes it, whatever that answers."""
+        op = {"op": "drop", "slot": slot}
+        self.note("B " + json.dumps(op))
+        try:
+            self.perform(op)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+        self.note("A")
+        self.model.apply(op)
+
     def run(self):
         """Until the daemon is gone, or SIGTERM. Exit code 0, or 1 for a wrong
         answer."""
@@ -434,6 +455,11 @@ class Worker:
                     continue
                 if error.errno in GONE or self.mount_is_dead():
                     return 0
+                if self.is_lost(op, error):
+                    self.note("N")
+                    self.model.failed(op)
+                    self.drop(op["slot"])
+                    continue
                 self.note(f"E {error} in {op}")
                 return 1
             except AssertionError as error:
@@ -557,7 +583,7 @@ def main():
     except OSError as error:
         # Killed before the load had begun.
         sys.exit(0 if error.errno in GONE else str(error))
-    sys.exit(Worker(journal, model, seed, sys.argv[5:] == ["full"]).run())
+    sys.exit(Worker(journal, model, seed, sys.argv[5:]).run())
 
 
 if __name__ == "__main__":
