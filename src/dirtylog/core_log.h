@@ -52,7 +52,10 @@ class CoreLog : public DirtyLog {
   Moving CopyObject(absl::string_view from, absl::string_view to) override;
   Moving BeginMove(absl::string_view from, absl::string_view to, bool tree,
                    bool exchange) override;
+  void MarkMissed(const RegionKey& key, const RegionRecord& add,
+                  Moving* moving) override;
   void FinishMove(const Moving& moving, LegSet took) override;
+  void UndoMove(const Moving& moving) override;
   std::string OriginOf(absl::string_view path, LegSlot leg) override;
   void SetOrigin(const std::string& path, LegSlot leg,
                  absl::string_view origin) override;
@@ -120,7 +123,11 @@ class CoreLog : public DirtyLog {
                                     const std::string& encoded,
                                     const RegionRecord& record);
   std::vector<Loaded> LoadedIn(const EncodedRange& range) const;
-  void TakeOriginsLocked(const std::vector<Loaded>& objects);
+  RegionRecord RecordLocked(const RegionKey& key);
+  void SetOriginLocked(const RegionKey& key, LegSlot leg,
+                       absl::string_view origin);
+  void TakeOriginsLocked(const std::vector<Loaded>& objects, Moving* moving);
+  void NoteChange(const Loaded& before, Moving* moving);
   void CopyLocked(std::vector<Loaded> copies, absl::string_view from,
                   absl::string_view to, Moving* moving);
   static void NoteLeft(const std::vector<Loaded>& goes, absl::string_view place,

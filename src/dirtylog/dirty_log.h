@@ -67,10 +67,17 @@ class DirtyLog {
       // The directory that left with it; empty where something comes there.
       std::optional<std::string> beneath;
     };
+    struct Change {
+      RegionKey key;
+      RegionRecord before;
+      RegionRecord after;
+    };
     bool unflushed = false;
     uint64_t suspicions = 0;  // how often legs had come under suspicion
     std::vector<RegionKey> copies;
     std::vector<Left> left;
+    // What was changed for it, in that order.
+    std::vector<Change> changes;
   };
 
   virtual ~DirtyLog() = default;
@@ -125,12 +132,20 @@ class DirtyLog {
   // `tree` with all beneath. Not durable until Flush.
   virtual Moving BeginMove(absl::string_view from, absl::string_view to,
                            bool tree, bool exchange) = 0;
+  // A leg that does not take the move lacks what `add` says, and has it where
+  // `add.moved_from` says, in place of what was said of that.
+  virtual void MarkMissed(const RegionKey& key, const RegionRecord& add,
+                          Moving* moving) = 0;
   // It moved, on the legs `took`, too: what they lack at its old place they
   // lack only if a crash undoes the move; if legs have come under suspicion
   // meanwhile, all stays as it is. Of what lies beneath a directory nothing is
   // said any more, if its entries, dirty_deep, say it; directories moved into
   // each other would multiply their records without that.
   virtual void FinishMove(const Moving& moving, LegSet took) = 0;
+  // It moved on no leg. Takes back what has been said for it, as far as nothing
+  // has been said since. Only where nobody can have said the same meanwhile:
+  // with all paths held, as for a directory.
+  virtual void UndoMove(const Moving& moving) = 0;
 
   // Where `leg` has what has the name `path` now: the path itself, unless it or
   // a directory on the way was moved while the leg was away.

@@ -319,8 +319,8 @@ class Mirror {
   LegSet WithoutMove(absl::string_view from, absl::string_view to, LegSet down);
   // What `carry` makes the log say of other places, tied to their clearing.
   DirtyLog::Moving Carry(const std::function<DirtyLog::Moving()>& carry);
-  bool MarkMoved(const ObjectRef& object, absl::string_view to,
-                 const Origins& origins, LegSet legs);
+  void MarkMoved(const ObjectRef& object, absl::string_view to,
+                 const Origins& origins, LegSet legs, DirtyLog::Moving* moving);
   Origins OriginsOf(absl::string_view path, LegSet legs);
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
   void UnsettleDirs(const RegionChange& change);

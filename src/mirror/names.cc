@@ -202,19 +202,16 @@ Origins Mirror::OriginsOf(absl::string_view path, LegSet legs) {
 
 // A leg that does not take the move lacks at the new place all that it has, or
 // lacks, at the old one; what it has at the new place is something else.
-bool Mirror::MarkMoved(const ObjectRef& object, absl::string_view to,
-                       const Origins& origins, LegSet legs) {
-  if (legs.empty()) return false;
-  const std::string path(to);
+void Mirror::MarkMoved(const ObjectRef& object, absl::string_view to,
+                       const Origins& origins, LegSet legs,
+                       DirtyLog::Moving* moving) {
+  if (legs.empty()) return;
   RegionRecord record;
   record.missing = legs;
   record.directory = object.is_dir;
   record.tail_from = 0;
-  const bool flush = log_->MarkRegion(RegionKey::Attributes(path), record);
-  origins.ForEach([&](const std::string& origin, LegSet there) {
-    there.ForEach([&](LegSlot slot) { log_->SetOrigin(path, slot, origin); });
-  });
-  return flush;
+  record.moved_from = origins;
+  log_->MarkMissed(RegionKey::Attributes(std::string(to)), record, moving);
 }
 
 Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
@@ -252,10 +249,9 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
                  Carry([&] { return log_->CopyObject(to, heir); }).unflushed;
     moving = Carry(
         [&] { return log_->BeginMove(from, to, object.is_dir, exchanges); });
-    flush |= moving.unflushed;
-    if (exchanges) flush |= MarkMoved(object, from, swapped, without);
-    flush |= MarkMoved(object, to, moved, without);
-    return flush;
+    if (exchanges) MarkMoved(object, from, swapped, without, &moving);
+    MarkMoved(object, to, moved, without, &moving);
+    return flush || moving.unflushed;
   };
   const auto watch = [&](auto call) {
     if (name_watch_ != nullptr && !object.is_dir) call(*name_watch_);
@@ -275,6 +271,7 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         // What was replaced cannot be had back.
         if (replaces && !exchanges) return Errno(EEXIST);
         const Errno renamed = leg.Rename(to, from, flags);
+        if (renamed.ok()) took -= LegSet::Of(leg.slot());
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       });
@@ -283,7 +280,11 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   };
   moved(to);
   if (exchanges) moved(from);
-  if (!error.ok()) return error;
+  if (!error.ok()) {
+    // Else each one that is refused would double what the log says of a tree.
+    if (object.is_dir && took.empty()) log_->UndoMove(moving);
+    return error;
+  }
   if (object.is_dir && name_watch_ != nullptr) {
     name_watch_->DirMoved(from, to, exchanges);
   }

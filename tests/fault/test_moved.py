@@ -48,6 +48,14 @@ def renamed(mnt):
     return {"tree": "zz"}
 
 
+def renamed_and_refused(mnt):
+    """Where it was refused, it is not looked for."""
+    (mnt / "tree").rename(mnt / "zz")
+    with pytest.raises(OSError, match="not empty"):
+        (mnt / "zz").rename(mnt / "other")
+    return {"tree": "zz", "other": "other"}
+
+
 def renamed_to_the_front(mnt):
     (mnt / "tree").rename(mnt / "aa")
     return {"tree": "aa"}
@@ -142,8 +150,8 @@ def deleted_and_made_anew(mnt):
     return {}
 
 
-CHANGES = [renamed, renamed_to_the_front, renamed_twice, renamed_back,
-           partly_changed_beneath, swapped, swapped_by_hand,
+CHANGES = [renamed, renamed_and_refused, renamed_to_the_front,
+           renamed_twice, renamed_back, partly_changed_beneath, swapped, swapped_by_hand,
            over_an_empty_directory, parents_after_the_child,
            into_where_it_was, child_takes_the_place, out_of_what_is_removed,
            then_made_anew, then_deleted, deleted_and_made_anew]

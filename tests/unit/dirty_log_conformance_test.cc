@@ -673,6 +673,46 @@ TEST_P(Conformance, ALegThatFailsMeanwhileLacksWhatItLacked) {
   EXPECT_EQ(log_->Lacking(RegionKey::Attributes("x")), kB);
 }
 
+TEST_P(Conformance, AMoveThatWasRefusedLeavesNothing) {
+  Mark(RegionKey::Entries("a"), {.missing = kB, .since_ns = 5});
+  Mark(RegionKey::Data("a/f", 3), {.dirty = true, .missing = kC});
+  Mark(RegionKey::Attributes("a/f"), Missing(kB));
+  log_->SetOrigin("a/f", 1, "old");
+  Mark(RegionKey::Attributes("x/f"), {.missing = kC, .tail_from = 2});
+  Flush();
+  const RecordMap before = Records();
+  for (const bool exchange : {false, true}) {
+    DirtyLog::Moving moving =
+        log_->BeginMove("a", "x", /*tree=*/true, exchange);
+    RegionRecord missed = {.missing = kB, .tail_from = 0};
+    missed.moved_from.Set(1, "a");
+    log_->MarkMissed(RegionKey::Attributes("x"), missed, &moving);
+    EXPECT_EQ(Get(RegionKey::Attributes("x")).moved_from, missed.moved_from);
+    EXPECT_TRUE(moving.unflushed);
+    Flush();
+    log_->UndoMove(moving);
+    EXPECT_EQ(Records(), before);
+  }
+  ASSERT_TRUE(log_->FlushLazily().ok());
+  if (!HasStore()) return;
+  Crash(LegSet());
+  EXPECT_EQ(Records(), before);
+}
+
+TEST_P(Conformance, WhatIsSaidDuringAMoveThatWasRefusedStays) {
+  Mark(RegionKey::Data("a/f", 3), Missing(kB));
+  DirtyLog::Moving moving =
+      log_->BeginMove("a", "x", /*tree=*/true, /*exchange=*/false);
+  Mark(RegionKey::Data("x/f", 3), Missing(kC));
+  log_->UndoMove(moving);
+  EXPECT_EQ(Get(RegionKey::Data("x/f", 3)), Missing(kB | kC));
+  // A leg may have come to lack what was taken for said already.
+  moving = log_->BeginMove("a", "y", /*tree=*/true, /*exchange=*/false);
+  log_->SuspectDirty(kB);
+  log_->UndoMove(moving);
+  EXPECT_EQ(Get(RegionKey::Data("y/f", 3)), Missing(kB));
+}
+
 TEST_P(Conformance, ADirectoryThatMovedLeavesOneRecord) {
   const RegionRecord moved{.dirty = true, .dirty_deep = true};
   Mark(RegionKey::Entries("a"), {.dirty = true, .missing = kB, .since_ns = 5});
