@@ -150,11 +150,11 @@ def deleted_and_made_anew(mnt):
     return {}
 
 
-CHANGES = [renamed, renamed_and_refused, renamed_to_the_front,
-           renamed_twice, renamed_back, partly_changed_beneath, swapped, swapped_by_hand,
-           over_an_empty_directory, parents_after_the_child,
-           into_where_it_was, child_takes_the_place, out_of_what_is_removed,
-           then_made_anew, then_deleted, deleted_and_made_anew]
+CHANGES = [renamed, renamed_and_refused, renamed_to_the_front, renamed_twice,
+           renamed_back, partly_changed_beneath, swapped, swapped_by_hand,
+           over_an_empty_directory, parents_after_the_child, into_where_it_was,
+           child_takes_the_place, out_of_what_is_removed, then_made_anew,
+           then_deleted, deleted_and_made_anew]
 
 # What has to be copied all the same.
 NEW_TREES = (then_made_anew, deleted_and_made_anew)
