@@ -44,7 +44,10 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
       [&](Leg& leg) { return leg.Unlink(path); });
   if (!error.ok()) return error;
   file.times_unsettled = true;
-  return StatObject(file.write_fd(legs_->primary()));
+  return AskPrimary([&](Leg & leg) -> ErrnoOr<struct stat> {
+    const LegFd fd = file.write_fd(leg.slot());
+    return fd.valid() ? StatObject(fd) : leg.Stat(path);
+  });
 }
 
 ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
@@ -65,7 +68,11 @@ ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
     (void)create(leg(slot));
   });
   file.times_unsettled = true;
-  return StatObject(file.write_fd(decided));
+  const auto stat = [&](Leg & leg) -> ErrnoOr<struct stat> {
+    const LegFd fd = file.write_fd(leg.slot());
+    return fd.valid() ? StatObject(fd) : Errno(ENOENT);
+  };
+  return decided == legs_->primary() ? AskPrimary(stat) : stat(leg(decided));
 }
 
 ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,

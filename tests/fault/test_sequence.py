@@ -84,6 +84,20 @@ def test_the_primary_fails_again_and_again(scene, how):
     it.finish()
 
 
+def test_the_primary_fails_right_after_it_made_a_file(scene):
+    """Between the making and the answer, which says what was made."""
+    it = scene("faulty", "plain")
+    it.things[0].add(ops=["getattr"], path="new", errno=errno.EIO, skip=1)
+    fd = os.open(it.mirror.mnt / "new", os.O_CREAT | os.O_EXCL | os.O_RDWR)
+    os.write(fd, b"there")
+    os.close(fd)
+    it.wait_state(0, "failed", "missing")
+    assert (it.mirror.mnt / "new").read_bytes() == b"there"
+    it.things[0].restart()
+    it.wait_back(0)
+    it.finish()
+
+
 def test_inode_numbers_survive_the_primary(scene):
     """st_ino of what is open, and of names, through a failover."""
     it = scene("faulty", "plain")
