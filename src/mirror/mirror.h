@@ -445,6 +445,8 @@ auto Mirror::AskPrimary(Ask ask) -> decltype(ask(std::declval<Leg&>())) {
 template <typename Ask>
 auto Mirror::AskHolder(const ObjectRef& object, Ask ask)
     -> decltype(ask(std::declval<Leg&>())) {
+  // Whoever is the primary by then.
+  if (object.named) return AskPrimary(ask);
   const LegSlot slot = HolderOf(object);
   return slot == legs_->primary() ? AskPrimary(ask) : ask(leg(slot));
 }
