@@ -52,8 +52,8 @@ def renamed_and_refused(mnt):
     """Where it was refused, it is not looked for."""
     (mnt / "tree").rename(mnt / "zz")
     with pytest.raises(OSError, match="not empty"):
-        (mnt / "zz").rename(mnt / "other")
-    return {"tree": "zz", "other": "other"}
+        (mnt / "zz").rename(mnt / "second")
+    return {"tree": "zz", "second": "second"}
 
 
 def renamed_to_the_front(mnt):
