@@ -296,7 +296,9 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
   RegionRecord attributes;
   attributes.missing = targets;
   if (key.index == kSizeGuardIndex) {
-    // Stands for the file's size, which is among its attributes.
+    // Stands for the file's size, which is among its attributes. Not while a
+    // directory moves: see DirtyLog::UndoMove.
+    std::shared_lock names(mirror_->names_lock());
     mirror_->log().MarkRegion(RegionKey::Attributes(key.path), attributes);
     mirror_->log().SetRegionSync(key, targets, true);
     return true;
