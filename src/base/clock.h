@@ -6,6 +6,10 @@
 
 namespace mirrorfs {
 
+inline int64_t ToNs(const timespec& time) {
+  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+}
+
 // Where time comes from, so that tests can make it jump. Thread-safe.
 class Clock {
  public:
@@ -19,7 +23,7 @@ class SystemClock final : public Clock {
   int64_t RealtimeNs() const override {
     timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    return now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
+    return ToNs(now);
   }
 };
 

@@ -57,6 +57,11 @@ class [[nodiscard]] ErrnoOr {
   Errno error_;
 };
 
+// No room, or no more of it for this user.
+constexpr bool IsOutOfSpace(Errno error) {
+  return error.value() == ENOSPC || error.value() == EDQUOT;
+}
+
 // Whether an error says that the leg is broken, gone or unwritable as a whole,
 // rather than something about the request. Our own shortages (EMFILE, ENOMEM)
 // and a leg's (ENOSPC) are none of it. So nothing of ours may answer one of

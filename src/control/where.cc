@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "leg/label.h"
 
 namespace mirrorfs {
@@ -49,10 +50,6 @@ const char* KindName(mode_t mode) {
   }
 }
 
-int64_t ChangedNs(const struct stat& st) {
-  return st.st_ctim.tv_sec * int64_t{1'000'000'000} + st.st_ctim.tv_nsec;
-}
-
 bool IsPrivate(const std::string& path) {
   return path == kPrivateDir ||
          absl::StartsWith(path, absl::StrCat(kPrivateDir, "/"));
@@ -77,7 +74,7 @@ class Finder {
       const auto record = log_.Find(RegionKey::Entries(std::string(at)));
       if (!record || !record->missing.has(leg)) continue;
       lack.name = true;
-      const bool new_there = direct && ChangedNs(st_) >= record->since_ns;
+      const bool new_there = direct && ToNs(st_.st_ctim) >= record->since_ns;
       if (record->deep.has(leg) || new_there) Whole(lack);
     }
     for (const DirtyLog::Work& own : own_) {

@@ -5,10 +5,6 @@
 
 namespace mirrorfs {
 
-int64_t ToNs(const timespec& time) {
-  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
-}
-
 bool IsIn(const AwayTimes& times, int64_t at_ns) {
   return std::any_of(times.begin(), times.end(), [at_ns](const AwayTime& time) {
     return time.from_ns <= at_ns && at_ns < time.to_ns;

@@ -23,8 +23,6 @@ inline constexpr size_t kAwayTimesMax = 16;
 // What was under way when a leg went may reach it that much later.
 inline constexpr int64_t kAwayGraceNs = 2'000'000'000;
 
-int64_t ToNs(const timespec& time);
-
 bool IsIn(const AwayTimes& times, int64_t at_ns);
 
 // The leg is in use again, and was away since `since_ns` by our clock (0: it

@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 
-#include <vector>
-
 #include "absl/strings/str_cat.h"
 #include "leg/label.h"
 #include "leg/walk.h"
@@ -67,25 +65,11 @@ ErrnoOr<std::string> MoveToConflicts(Leg& leg, const std::string& from,
 
 ErrnoOr<uint64_t> CountConflicts(const Leg& leg) {
   uint64_t count = 0;
-  std::vector<std::string> dirs = {ConflictsPath()};
-  while (!dirs.empty()) {
-    const std::string dir = std::move(dirs.back());
-    dirs.pop_back();
-    const ErrnoOr<std::vector<std::string>> names = ListNames(leg, dir);
-    // None was ever needed, or it was removed just now.
-    if (!names.ok() && names.error() == Errno(ENOENT)) continue;
-    if (!names.ok()) return names.error();
-    for (const std::string& name : *names) {
-      std::string path = JoinPath(dir, name);
-      const ErrnoOr<struct stat> st = leg.Stat(path);
-      if (!st.ok()) continue;
-      if (S_ISDIR(st->st_mode)) {
-        dirs.push_back(std::move(path));
-      } else {
-        ++count;
-      }
-    }
-  }
+  const auto look = [&](const std::string&, const struct stat& st) {
+    if (!S_ISDIR(st.st_mode)) ++count;
+  };
+  const Errno error = WalkLeg(leg, look, ConflictsPath());
+  if (!error.ok()) return error;
   return count;
 }
 

@@ -55,14 +55,15 @@ ErrnoOr<std::vector<std::string>> ListNames(const Leg& leg,
 
 Errno WalkLeg(const Leg& leg,
               const std::function<void(const std::string& path,
-                                       const struct stat& st)>& visit) {
+                                       const struct stat& st)>& visit,
+              const std::string& from) {
   Errno failure;
   const auto note = [&](Errno error) {
     const bool gone = error == Errno(ENOENT) || error == Errno(ENOTDIR);
     // EXDEV: another file system, mounted there.
     if (!gone && error != Errno(EXDEV)) failure = error;
   };
-  std::vector<std::string> dirs = {""};
+  std::vector<std::string> dirs = {from};
   while (!dirs.empty()) {
     const std::string dir = std::move(dirs.back());
     dirs.pop_back();

@@ -11,12 +11,14 @@
 
 namespace mirrorfs {
 
-// Calls visit(path, stat) for everything beneath the leg's root but its
-// private directory, parents before children. What vanishes meanwhile is left
-// out; so is what cannot be looked at, and the last error of that is returned.
+// Calls visit(path, stat) for everything beneath the leg's directory `from`, of
+// its root but the private directory, parents before children. What vanishes
+// meanwhile is left out; so is what cannot be looked at, and the last error of
+// that is returned.
 Errno WalkLeg(const Leg& leg,
               const std::function<void(const std::string& path,
-                                       const struct stat& st)>& visit);
+                                       const struct stat& st)>& visit,
+              const std::string& from = "");
 
 struct DirEntry {
   std::string name;

@@ -14,10 +14,6 @@
 namespace mirrorfs {
 namespace {
 
-bool IsOutOfSpace(Errno error) {
-  return error == Errno(ENOSPC) || error == Errno(EDQUOT);
-}
-
 // Errors that can come in the middle, unlike those about the arguments.
 bool MayBeHalfDone(Errno error) {
   return IsOutOfSpace(error) || error == Errno(EIO) || error == Errno(EFBIG) ||
@@ -312,10 +308,10 @@ LegFd Mirror::OpenFdOn(const Leg& leg, const ObjectRef& object) {
   return object.open->read_fd(leg.slot(), EpochOf(leg, object, *object.open));
 }
 
-// Who answers for it.
+// Who answers for what has no name.
 LegSlot Mirror::HolderOf(const ObjectRef& object) {
   LegSlot holder = legs_->primary();
-  if (object.named || OpenFdOn(leg(holder), object).valid()) return holder;
+  if (OpenFdOn(leg(holder), object).valid()) return holder;
   secondaries().ForEach([&](LegSlot slot) {
     if (OpenFdOn(leg(slot), object).valid()) holder = slot;
   });

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "base/clock.h"
 #include "leg/call_buffer.h"
 #include "leg/conflicts.h"
 #include "leg/content.h"
@@ -41,10 +42,6 @@ std::string BatchOf(const Leg& leg) {
 // What was put aside has no other path.
 std::string PathToKeep(const std::string& path) {
   return std::string(absl::StripPrefix(path, absl::StrCat(kPrivateDir, "/")));
-}
-
-bool IsOutOfSpace(Errno error) {
-  return error == Errno(ENOSPC) || error == Errno(EDQUOT);
 }
 
 // A directory that was renamed or had its attributes changed, but not its

@@ -8,6 +8,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "base/kill_point.h"
 #include "leg/label.h"
 #include "leg/object.h"

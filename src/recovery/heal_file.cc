@@ -40,6 +40,12 @@ RegionKey SizeGuardOf(const std::string& path) {
   return RegionKey::Data(path, kSizeGuardIndex);
 }
 
+// How much of a file of `size` bytes lies in these regions.
+uint64_t BytesIn(RegionRange range, uint64_t region_bytes, uint64_t size) {
+  const uint64_t end = std::min(range.end * region_bytes, size);
+  return end - std::min(range.first * region_bytes, end);
+}
+
 }  // namespace
 
 Healer::Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
@@ -250,7 +256,7 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
     const uint64_t regions = (size + region_bytes - 1) / region_bytes;
     const uint64_t piece = std::max(kPieceBytes / region_bytes, uint64_t{1});
     const RegionRange range = {index, std::min(index + piece, regions)};
-    const Outcome outcome = HealRegions(key.path, range, targets, [&] {
+    const Outcome outcome = HealRegions(key.path, range, size, targets, [&] {
       mirror_->log().AdvanceTail(key, range, targets);
       done_before(range.end);
     });
@@ -305,7 +311,9 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
   }
   if (!KeepForeign(key.path, targets).ok()) return false;
   const RegionRange range = {key.index, key.index + 1};
-  const Outcome outcome = HealRegions(key.path, range, targets, [&] {
+  const ErrnoOr<struct stat> st = mirror_->primary().Stat(key.path);
+  const uint64_t size = st.ok() ? static_cast<uint64_t>(st->st_size) : 0;
+  const Outcome outcome = HealRegions(key.path, range, size, targets, [&] {
     // Writing changed its times, and it may have dropped a capability. At once:
     // as long as a leg lacks the attributes, it takes no write.
     if (!EqualizeBy(key.path, targets)) {
@@ -319,21 +327,13 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
   return outcome != Outcome::kLater;
 }
 
-// How much of the primary's file lies in these regions.
-uint64_t Healer::BytesIn(const std::string& path, RegionRange range) const {
-  const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
-  const uint64_t size = st.ok() ? static_cast<uint64_t>(st->st_size) : 0;
-  const uint64_t region_bytes = mirror_->log().GetRegionSize();
-  const uint64_t begin = range.first * region_bytes;
-  const uint64_t end = std::min(range.end * region_bytes, size);
-  return end - std::min(begin, end);
-}
-
 Healer::Outcome Healer::HealRegions(const std::string& path, RegionRange range,
-                                    LegSet targets,
+                                    uint64_t size, LegSet targets,
                                     const std::function<void()>& healed) {
-  if (!pacer_->WaitForTurn(BytesIn(path, range), *stopping_))
+  const uint64_t region_bytes = mirror_->log().GetRegionSize();
+  if (!pacer_->WaitForTurn(BytesIn(range, region_bytes, size), *stopping_)) {
     return Outcome::kLater;
+  }
   std::shared_lock names(mirror_->names_lock());
   // Its attributes, so that it keeps its name.
   std::vector<RegionKey> held = {RegionKey::Attributes(path),
@@ -362,7 +362,7 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
   const uint64_t begin = range.first * region_bytes;
   const uint64_t limit = range.end * region_bytes;
-  const uint64_t end = std::min(limit, static_cast<uint64_t>(truth->st_size));
+  const uint64_t bytes = BytesIn(range, region_bytes, truth->st_size);
   Outcome outcome = Outcome::kHealed;
   const LegSet lost = LegsWithoutName(path);
   targets.ForEach([&](LegSlot slot) {
@@ -387,7 +387,7 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
     CopyCount count;
     const Errno error = CopyContent(*from, *to, begin, limit, buffers_, &count);
     if (error.ok()) {
-      progress_->Compared(slot, end - std::min(begin, end), count.copied_bytes);
+      progress_->Compared(slot, bytes, count.copied_bytes);
       return;
     }
     spdlog::warn("leg \"{}\": content of \"{}\": {}", leg.name(), path,

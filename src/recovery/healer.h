@@ -52,7 +52,6 @@ class Healer {
   bool Heal(const DirtyLog::Work& work);
 
  private:
-  uint64_t BytesIn(const std::string& path, RegionRange range) const;
   bool HealOn(const DirtyLog::Work& work, LegSet targets);
 
   // --- heal_entries.cc ---
@@ -109,8 +108,9 @@ class Healer {
   uint64_t SkipHoles(const RegionKey& key, uint64_t index, LegSet targets);
   uint64_t RegionWithData(const Leg& leg, const std::string& path,
                           uint64_t index) const;
-  // `healed` is called while changes of the region are still held off.
-  Outcome HealRegions(const std::string& path, RegionRange range,
+  // `size`: the file's, bytes, for the pace. `healed` is called while changes
+  // of the region are still held off.
+  Outcome HealRegions(const std::string& path, RegionRange range, uint64_t size,
                       LegSet targets, const std::function<void()>& healed);
   Outcome CopyRegions(const std::string& path, RegionRange range,
                       LegSet targets);
