@@ -4,6 +4,7 @@ emptied, read-only."""
 
 import os
 import shutil
+import time
 
 import pytest
 
@@ -252,7 +253,6 @@ def test_a_whole_leg_is_removed(scene, number):
     it.finish()
 
 
-@not_yet("notice of files that were changed by hand while a leg was away")
 def test_changed_by_hand_while_away(scene):
     """Not merged and not lost: the primary's version, and the other one under
     .mirrorfs/conflicts/."""
@@ -263,6 +263,7 @@ def test_changed_by_hand_while_away(scene):
     leg.die()
     (it.mirror.mnt / "f").write_bytes(b"newer, of the mirror")
     it.wait_state(1, "failed", "missing")
+    time.sleep(2.2)  # what was under way may reach it until then
     (leg.store / "f").write_bytes(b"by hand")
     leg.restart()
     it.wait_back(1)
