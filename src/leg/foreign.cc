@@ -43,9 +43,15 @@ void NoteIfForeign(const Leg& leg, absl::string_view path,
                    const struct stat& st) {
   // The root is not moved: its label says which one it is.
   if (leg.away().empty() || path.empty()) return;
-  const bool foreign = S_ISDIR(st.st_mode) ? IsMovedIn(leg, st)
-                                           : IsForeign(leg, path, st);
+  const bool foreign =
+      S_ISDIR(st.st_mode) ? IsMovedIn(leg, st) : IsForeign(leg, path, st);
   if (foreign) leg.foreign_notes().Add(leg, st.st_ino);
+}
+
+void NoteIsNew(const Leg& leg, absl::string_view path) {
+  if (leg.foreign_notes().empty()) return;
+  const ErrnoOr<struct stat> st = leg.Stat(path);
+  if (st.ok()) leg.foreign_notes().Remove(leg, st->st_ino);
 }
 
 }  // namespace mirrorfs

@@ -24,4 +24,8 @@ void NoteIfForeign(const Leg& leg, absl::string_view path);
 void NoteIfForeign(const Leg& leg, absl::string_view path,
                    const struct stat& st);
 
+// What has that path is one that we have just made: it may have got the inode
+// number of one that was noted.
+void NoteIsNew(const Leg& leg, absl::string_view path);
+
 }  // namespace mirrorfs

@@ -65,6 +65,11 @@ void ForeignNotes::Remove(const Leg& leg, ino_t ino) {
   (void)leg.Unlink(PathOf(ino));
 }
 
+bool ForeignNotes::empty() {
+  std::lock_guard lock(mutex_);
+  return inodes_.empty();
+}
+
 void ForeignNotes::RemoveAll(const Leg& leg) {
   Load(leg);
   absl::flat_hash_set<ino_t> inodes;

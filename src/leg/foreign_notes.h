@@ -23,6 +23,8 @@ class ForeignNotes {
   void Add(const Leg& leg, ino_t ino);
   void Remove(const Leg& leg, ino_t ino);
   void RemoveAll(const Leg& leg);
+  // As far as anybody has asked.
+  bool empty();
 
  private:
   void Load(const Leg& leg);

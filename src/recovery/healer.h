@@ -92,7 +92,8 @@ class Healer {
   Errno KeepForeign(Leg& leg, const std::string& path);
 
   // --- heal_file.cc ---
-  // Before a file is written in place. Answers whether all of it has to be.
+  // Before a file is written in place. Answers whether all of it may have to
+  // be.
   ErrnoOr<bool> KeepForeign(const std::string& path, LegSet targets);
   // kMore: more came to be lacked meanwhile.
   enum class Outcome { kHealed, kGone, kLater, kMore };
