@@ -189,14 +189,23 @@ Errno Healer::MakeAnew(Leg& leg, const std::string& path,
   return error;
 }
 
+// Gives what was made at `temporary` the name, in place of whatever has it.
+Errno Healer::PutInPlace(Leg& leg, const std::string& temporary,
+                         const std::string& path) {
+  Errno error = KeepForeign(leg, path);
+  if (error.ok()) error = leg.Rename(temporary, path, 0);
+  // As another name of a file it would count.
+  if (!error.ok()) (void)leg.Unlink(temporary);
+  leg.NamesReplaced();
+  return error;
+}
+
 // A new object takes the place of whatever has the name on the leg.
 Errno Healer::ReplaceByNew(Leg& leg, const std::string& path,
                            const struct stat& truth) {
   const std::string temporary = leg.NewTemporaryPath();
   Errno error = MakeAnew(leg, path, truth, temporary);
-  if (error.ok()) error = KeepForeign(leg, path);
-  if (error.ok()) error = leg.Rename(temporary, path, 0);
-  leg.NamesReplaced();
+  if (error.ok()) error = PutInPlace(leg, temporary, path);
   return error;
 }
 
@@ -258,9 +267,7 @@ Errno Healer::Follow(const DirtyLog::Work& work, Leg& leg,
     const std::string temporary = leg.NewTemporaryPath();
     NoteIfForeign(leg, other, *there);
     error = leg.Link(other, temporary);
-    if (error.ok()) error = KeepForeign(leg, path);
-    if (error.ok()) error = leg.Rename(temporary, path, 0);
-    leg.NamesReplaced();
+    if (error.ok()) error = PutInPlace(leg, temporary, path);
   }
   mirror_->gate().FinishRecovery(held);
   return error;

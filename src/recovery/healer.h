@@ -73,6 +73,8 @@ class Healer {
                          const std::vector<std::string>& names);
   Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,
                  const std::string& at);
+  Errno PutInPlace(Leg& leg, const std::string& temporary,
+                   const std::string& path);
   Errno ReplaceByNew(Leg& leg, const std::string& path,
                      const struct stat& truth);
   void LacksWhole(const std::string& path, const struct stat& truth, Leg& leg,
