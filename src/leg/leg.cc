@@ -389,6 +389,11 @@ bool Leg::ChangedWhileAway(const timespec& ctime) const {
   return at < away_limit_ns_.load() && IsIn(away_, at);
 }
 
+bool Leg::ChangedBeforeReturn(const timespec& ctime) const {
+  if (away_.empty()) return false;
+  return ToNs(ctime) < std::min(away_limit_ns_.load(), away_.back().to_ns);
+}
+
 void Leg::SawClock(int64_t now_ns) {
   int64_t limit = away_limit_ns_.load();
   while (now_ns < limit &&

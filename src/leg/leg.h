@@ -37,6 +37,7 @@
 #include "leg/away_times.h"
 #include "leg/caller.h"
 #include "leg/dir_cache.h"
+#include "leg/foreign_notes.h"
 #include "leg/leg_fd.h"
 #include "region/leg_set.h"
 
@@ -82,9 +83,13 @@ class Leg {
   // Whether an object with that change time was changed by somebody else while
   // the leg was away.
   bool ChangedWhileAway(const timespec& ctime) const;
+  // Whether nobody has changed it since the leg returned the last time, if it
+  // was away at all.
+  bool ChangedBeforeReturn(const timespec& ctime) const;
   // That clock has been seen to say `now_ns`: what it stamps from then on is
   // ours, even if it was set back.
   void SawClock(int64_t now_ns);
+  ForeignNotes& foreign_notes() const { return *foreign_notes_; }
 
   // Whether the leg stores POSIX ACLs, and extended attributes at all.
   bool HasAcls() const;
@@ -180,6 +185,8 @@ class Leg {
   std::atomic<uint64_t> replaced_epoch_{0};
   std::atomic<uint64_t> temporaries_{0};
   std::unique_ptr<DirCache> dirs_;
+  const std::unique_ptr<ForeignNotes> foreign_notes_ =
+      std::make_unique<ForeignNotes>();
 };
 
 // Opens `path` beneath `dir_fd` as described above, for any length of path.

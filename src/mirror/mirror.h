@@ -315,7 +315,9 @@ class Mirror {
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
   RegionGate::Request NameRequest(absl::string_view path,
                                   int64_t since_ns) const;
-  Errno UnlinkBy(absl::string_view path, RegionGate::Request request);
+  Errno UnlinkBy(absl::string_view path, RegionGate::Request request,
+                 bool last);
+  void NoteForeign(const Leg& leg, absl::string_view path) const;
   LegSet WithoutMove(absl::string_view from, absl::string_view to, LegSet down);
   // What `carry` makes the log say of other places, tied to their clearing.
   DirtyLog::Moving Carry(const std::function<DirtyLog::Moving()>& carry);

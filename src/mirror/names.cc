@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 
+#include "leg/foreign.h"
 #include "leg/object.h"
 #include "leg/walk.h"
 #include "mirror/mirror.h"
@@ -26,6 +27,14 @@ RegionGate::Request Mirror::NameRequest(absl::string_view path,
   request.marks.push_back(EntriesMark(ParentPath(path), since_ns));
   request.names.push_back(RegionKey::Attributes(std::string(path)));
   return request;
+}
+
+// A leg that was away gives a new change time to what has that path. Recovery,
+// which may not have come to it yet, would not see any more that somebody else
+// changed it meanwhile.
+void Mirror::NoteForeign(const Leg& leg, absl::string_view path) const {
+  if (leg.away().empty() || !log_->LackingAnything().has(leg.slot())) return;
+  NoteIfForeign(leg, path);
 }
 
 ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
@@ -124,7 +133,10 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
-        if (object.named) return leg.Link(object.path, path);
+        if (object.named) {
+          NoteForeign(leg, object.path);
+          return leg.Link(object.path, path);
+        }
         if (object.open == nullptr) return Errno(ENOENT);
         const LegFd fd = object.open->write_fd(
             leg.slot(), EpochOf(leg, object, *object.open));
@@ -139,7 +151,7 @@ Errno Mirror::UnlinkLast(absl::string_view path,
                          std::shared_ptr<OpenFile> open) {
   RegionGate::Request request = NameRequest(path, CoverSince());
   request.loses_name = std::move(open);
-  return UnlinkBy(path, std::move(request));
+  return UnlinkBy(path, std::move(request), /*last=*/true);
 }
 
 Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
@@ -151,7 +163,7 @@ Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
       return Carry([&] { return log_->CopyObject(path, heir); }).unflushed;
     };
   }
-  return UnlinkBy(path, std::move(request));
+  return UnlinkBy(path, std::move(request), /*last=*/false);
 }
 
 DirtyLog::Moving Mirror::Carry(const std::function<DirtyLog::Moving()>& carry) {
@@ -163,10 +175,15 @@ DirtyLog::Moving Mirror::Carry(const std::function<DirtyLog::Moving()>& carry) {
   return moving;
 }
 
-Errno Mirror::UnlinkBy(absl::string_view path, RegionGate::Request request) {
+Errno Mirror::UnlinkBy(absl::string_view path, RegionGate::Request request,
+                       bool last) {
   return OnAllLegs(
       std::move(request), Atomic::kYes,
-      [&](Leg& leg) { return leg.Unlink(path); }, nullptr);
+      [&](Leg& leg) {
+        if (!last) NoteForeign(leg, path);
+        return leg.Unlink(path);
+      },
+      nullptr);
 }
 
 // Another name of the file at `path`, by a walk of the primary: for a file with
@@ -247,6 +264,7 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     }
   }
   const bool exchanges = flags & RENAME_EXCHANGE;
+  const bool other_stays = exchanges || victim.replaced == Replaced::kLivesOn;
   DirtyLog::Moving moving;
   request.also = [&](LegSet down) {
     const LegSet without = WithoutMove(from, to, down);
@@ -269,6 +287,8 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
+        NoteForeign(leg, from);
+        if (other_stays) NoteForeign(leg, to);
         const Errno renamed = leg.Rename(from, to, flags);
         if (renamed.ok()) took |= LegSet::Of(leg.slot());
         if (object.is_dir) leg.ForgetDirs();

@@ -10,12 +10,13 @@
 
 #include <algorithm>
 #include <shared_mutex>
+#include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/kill_point.h"
 #include "leg/call_buffer.h"
 #include "leg/conflicts.h"
 #include "leg/content.h"
@@ -44,11 +45,13 @@ std::string PathToKeep(const std::string& path) {
   return std::string(absl::StripPrefix(path, absl::StrCat(kPrivateDir, "/")));
 }
 
-// A directory that was renamed or had its attributes changed, but not its
-// names.
-bool MovedAsWhole(const Leg& leg, const struct stat& dir) {
-  return ForeignKeeper::IsForeign(leg, dir) &&
-         !leg.ChangedWhileAway(dir.st_mtim);
+// The first byte at or after `at` that is not in a hole; `at` if that cannot be
+// told.
+uint64_t NextData(const LegFd& file, uint64_t at, uint64_t size) {
+  const ErrnoOr<off_t> data =
+      SeekContent(file, static_cast<off_t>(at), SEEK_DATA);
+  if (data.ok()) return static_cast<uint64_t>(*data);
+  return data.error() == Errno(ENXIO) ? size : at;
 }
 
 }  // namespace
@@ -62,44 +65,81 @@ ForeignKeeper::ForeignKeeper(Mirror* mirror, HealProgress* progress,
 
 ErrnoOr<bool> ForeignKeeper::BeforeWriting(Leg& leg, const std::string& path) {
   if (leg.away().empty()) return false;
-  ErrnoOr<LegFd> file = Errno(ENOENT);
-  ErrnoOr<struct stat> st = Errno(ENOENT);
+  const ErrnoOr<std::optional<Taken>> taken = TakeUp(leg, path);
+  if (!taken.ok()) return taken.error();
+  if (!taken->has_value()) return false;
+  const Taken& file = **taken;
+  // The log's failure, and not the leg's.
+  Errno error = mirror_->log().Flush().ok() ? kOk : Errno(EAGAIN);
+  if (error.ok()) error = KeepContent(leg, path, file);
+  if (error.ok()) leg.foreign_notes().Remove(leg, file.object.second);
   {
-    std::shared_lock names(mirror_->names_lock());
-    st = leg.Stat(path);
-    // That it is not there others will find.
-    if (!st.ok() || !HasForeignContent(leg, *st)) return false;
-    file = leg.OpenObject(path, kOpenFlags);
+    std::lock_guard lock(mutex_);
+    in_work_.erase(file.object);
   }
+  if (!error.ok()) return error;
+  std::shared_lock names(mirror_->names_lock());
+  const ErrnoOr<struct stat> now = leg.Stat(path);
+  if (!now.ok() || now->st_ino != file.object.second) return Errno(EAGAIN);
+  return true;
+}
+
+// Nothing if there is nothing to keep.
+ErrnoOr<std::optional<ForeignKeeper::Taken>> ForeignKeeper::TakeUp(
+    Leg& leg, const std::string& path) {
+  std::shared_lock names(mirror_->names_lock());
+  const ErrnoOr<struct stat> st = leg.Stat(path);
+  // That it is not there others will find.
+  if (!st.ok() || !HasForeignContent(leg, path, *st)) {
+    return std::optional<Taken>();
+  }
+  // It keeps its name until the log says of that what a rename takes along.
+  const std::vector<RegionKey> held = {RegionKey::Attributes(path)};
+  mirror_->gate().StartRecovery(held);
+  ErrnoOr<std::optional<Taken>> taken = TakeUpHeld(leg, path);
+  mirror_->gate().FinishRecovery(held);
+  return taken;
+}
+
+ErrnoOr<std::optional<ForeignKeeper::Taken>> ForeignKeeper::TakeUpHeld(
+    Leg& leg, const std::string& path) {
+  const ErrnoOr<struct stat> st = leg.Stat(path);
+  if (!st.ok() || !HasForeignContent(leg, path, *st)) {
+    return std::optional<Taken>();
+  }
+  ErrnoOr<LegFd> file = leg.OpenObject(path, kOpenFlags);
   if (!file.ok()) return file.error();
   const Object object = {leg.slot(), st->st_ino};
   {
     std::lock_guard lock(mutex_);
     if (!in_work_.insert(object).second) return Errno(EAGAIN);
   }
-  const ErrnoOr<bool> kept = KeepContent(leg, path, *file);
-  std::lock_guard lock(mutex_);
-  in_work_.erase(object);
-  return kept;
+  // Whatever else happens to its change time.
+  leg.foreign_notes().Add(leg, st->st_ino);
+  RegionRecord record;
+  record.missing = LegSet::Of(leg.slot());
+  record.tail_from = 0;
+  mirror_->log().MarkRegion(RegionKey::Attributes(path), record);
+  ErrnoOr<LegFd> truth = mirror_->primary().OpenObject(path, kOpenFlags);
+  return std::optional<Taken>(
+      {object, std::move(*file), truth.ok() ? std::move(*truth) : LegFd()});
 }
 
-ErrnoOr<bool> ForeignKeeper::KeepContent(Leg& leg, const std::string& path,
-                                         const LegFd& file) {
-  ErrnoOr<struct stat> st = StatObject(file);
+Errno ForeignKeeper::KeepContent(Leg& leg, const std::string& path,
+                                 const Taken& taken) {
+  ErrnoOr<struct stat> st = StatObject(taken.file);
   if (!st.ok()) return st.error();
-  if (!HasForeignContent(leg, *st)) return false;
-  const ErrnoOr<bool> same = IsPrimarys(path, file, *st);
+  const ErrnoOr<bool> same = IsPrimarys(taken.truth, taken.file, *st);
   if (!same.ok()) return same.error();
   Errno error;
-  if (!*same) error = Tell(leg, path, KeepCopy(leg, path, file, *st));
-  if (error.ok() && !*same) error = RecordLacksAll(leg, path);
+  if (!*same) error = Tell(leg, path, KeepCopy(leg, path, taken.file, *st));
   if (!error.ok()) return error;
   const timespec times[2] = {{0, UTIME_OMIT}, st->st_mtim};
-  error = SetTimes(file, times);
-  st = StatObject(file);
+  error = SetTimes(taken.file, times);
+  st = StatObject(taken.file);
   if (!error.ok() || !st.ok()) return error.ok() ? st.error() : error;
   leg.SawClock(ToNs(st->st_ctim));
-  return !*same;
+  return kOk;
 }
 
 Errno ForeignKeeper::BeforeRemoving(Leg& leg, const std::string& path,
@@ -108,25 +148,27 @@ Errno ForeignKeeper::BeforeRemoving(Leg& leg, const std::string& path,
   if (S_ISREG(st.st_mode) && st.st_nlink > 1) {
     const ErrnoOr<LegFd> file = leg.OpenObject(path, kOpenFlags);
     if (!file.ok()) return file.error();
-    return Tell(leg, path, KeepCopy(leg, path, *file, st));
+    const Errno error = Tell(leg, path, KeepCopy(leg, path, *file, st));
+    if (error.ok()) leg.foreign_notes().Remove(leg, st.st_ino);
+    return error;
   }
   const ErrnoOr<std::string> kept =
       MoveToConflicts(leg, path, PathToKeep(path), BatchOf(leg));
   leg.NamesReplaced();
+  if (kept.ok()) leg.foreign_notes().Remove(leg, st.st_ino);
   return Tell(leg, path, kept);
 }
 
 TakeInstead ForeignKeeper::Taker(Leg& leg) {
-  std::string whole;  // beneath it everything is kept
-  return [this, &leg, whole](const std::string& path,
-                             const struct stat& st) mutable -> ErrnoOr<bool> {
+  return [this, &leg](const std::string& path,
+                      const struct stat& st) -> ErrnoOr<bool> {
     if (leg.away().empty()) return false;
-    const bool in_whole = !whole.empty() && absl::StartsWith(path, whole);
     if (S_ISDIR(st.st_mode)) {
-      if (!in_whole && MovedAsWhole(leg, st)) whole = path + "/";
+      // The first thing that is taken from it hides that it was moved in.
+      NoteIfForeign(leg, path, st);
       return false;
     }
-    if (!in_whole && !IsForeign(leg, st)) return false;
+    if (!IsForeign(leg, path, st)) return false;
     const Errno error = BeforeRemoving(leg, path, st);
     if (!error.ok()) return error;
     // A copy was kept of what has other names.
@@ -136,20 +178,20 @@ TakeInstead ForeignKeeper::Taker(Leg& leg) {
 
 // Whether the content is what the primary has. When it cannot be asked, it is
 // taken for another.
-ErrnoOr<bool> ForeignKeeper::IsPrimarys(const std::string& path,
-                                        const LegFd& file,
+ErrnoOr<bool> ForeignKeeper::IsPrimarys(const LegFd& truth, const LegFd& file,
                                         const struct stat& st) {
-  const ErrnoOr<LegFd> truth = mirror_->primary().OpenObject(path, kOpenFlags);
-  if (!truth.ok()) return false;
-  const ErrnoOr<struct stat> wanted = StatObject(*truth);
+  const ErrnoOr<struct stat> wanted = StatObject(truth);
   if (!wanted.ok() || !S_ISREG(wanted->st_mode)) return false;
   if (wanted->st_size != st.st_size) return false;
+  const uint64_t size = static_cast<uint64_t>(st.st_size);
   CallBuffer buffers[2] = {CallBuffer(kCopyBufferBytes),
                            CallBuffer(kCopyBufferBytes)};
-  for (uint64_t at = 0; at < static_cast<uint64_t>(st.st_size);) {
+  for (uint64_t at = 0;;) {
+    at = std::min(NextData(truth, at, size), NextData(file, at, size));
+    if (at >= size) return true;
     if (!pacer_->WaitForTurn(kCopyBufferBytes, *stopping_)) return Errno(EINTR);
     const ErrnoOr<size_t> there =
-        ReadContent(*truth, buffers[0], kCopyBufferBytes, at);
+        ReadContent(truth, buffers[0], kCopyBufferBytes, at);
     if (!there.ok()) return false;
     const ErrnoOr<size_t> here =
         ReadContent(file, buffers[1], kCopyBufferBytes, at);
@@ -159,7 +201,6 @@ ErrnoOr<bool> ForeignKeeper::IsPrimarys(const std::string& path,
     if (!equal || *here == 0) return equal;
     at += *here;
   }
-  return true;
 }
 
 ErrnoOr<std::string> ForeignKeeper::KeepCopy(Leg& leg, const std::string& path,
@@ -201,18 +242,10 @@ Errno ForeignKeeper::CopyContentTo(const LegFd& file, const LegFd& copy,
   return kOk;
 }
 
-Errno ForeignKeeper::RecordLacksAll(const Leg& leg, const std::string& path) {
-  RegionRecord record;
-  record.missing = LegSet::Of(leg.slot());
-  record.tail_from = 0;
-  mirror_->log().MarkRegion(RegionKey::Attributes(path), record);
-  // The log's failure, and not the leg's.
-  return mirror_->log().Flush().ok() ? kOk : Errno(EAGAIN);
-}
-
 Errno ForeignKeeper::Tell(const Leg& leg, const std::string& path,
                           const ErrnoOr<std::string>& kept) {
   if (kept.ok()) {
+    KillPoint("foreign-kept");
     spdlog::warn(
         "leg \"{}\": \"{}\" was changed there while the leg was away; "
         "that version is kept as {}",

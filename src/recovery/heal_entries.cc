@@ -36,6 +36,17 @@ bool IsOneOfSeveral(const ErrnoOr<struct stat>& st) {
   return st.ok() && !S_ISDIR(st->st_mode) && st->st_nlink > 1;
 }
 
+// Whether the next name is to be healed after that; `first` is the first error.
+// No more names when it is another name's, too, and to be tried again.
+bool GoesOn(const Leg& leg, const std::string& path, Errno error,
+            Errno* first) {
+  if (error.ok()) return true;
+  spdlog::warn("leg \"{}\": healing \"{}\": {}", leg.name(), path,
+               ErrnoText(error));
+  if (first->ok()) *first = error;
+  return !IsLegFailure(error) && error != Errno(EAGAIN);
+}
+
 }  // namespace
 
 bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
@@ -77,15 +88,20 @@ Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
     NameIsMissing(dir, leg.slot());
     return Errno(ENOENT);
   }
+  // The first name that changes hides that it was moved to there.
+  NoteIfForeign(leg, dir, *copy);
   ErrnoOr<std::vector<std::string>> wanted = ListNames(mirror_->primary(), dir);
   if (!wanted.ok()) return wanted.error();
   const ErrnoOr<std::vector<std::string>> present = ListNames(leg, dir);
   if (!present.ok()) return present.error();
   const absl::flat_hash_set<std::string> keep(wanted->begin(), wanted->end());
+  // What cannot be done for one name, such as to keep what somebody else put
+  // there, is no reason not to do the rest.
+  Errno result;
   for (const std::string& name : *present) {
     if (keep.contains(name)) continue;
-    const Errno error = RemoveNames(leg, JoinPath(dir, name));
-    if (!error.ok()) return error;
+    const std::string path = JoinPath(dir, name);
+    if (!GoesOn(leg, path, RemoveNames(leg, path), &result)) return result;
   }
   std::sort(wanted->begin(), wanted->end());
   // Files with several names last: which of the others can be followed depends
@@ -97,13 +113,11 @@ Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
   names_healed_.clear();
   for (const std::string& name : *wanted) {
     const std::string path = JoinPath(dir, name);
-    if (const Errno error = HealName(work, leg, path); !error.ok()) {
-      spdlog::warn("leg \"{}\": healing \"{}\": {}", leg.name(), path,
-                   ErrnoText(error));
-      return error;
-    }
-    names_healed_.insert(path);
+    const Errno error = HealName(work, leg, path);
+    if (!GoesOn(leg, path, error, &result)) return result;
+    if (error.ok()) names_healed_.insert(path);
   }
+  if (!result.ok()) return result;
   // Its own times changed with its names.
   RegionRecord attributes;
   attributes.directory = true;
@@ -161,15 +175,30 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
 // A placeholder at `at` for what the primary has at `path`.
 Errno Healer::MakeAnew(Leg& leg, const std::string& path,
                        const struct stat& truth, const std::string& at) {
-  if (S_ISDIR(truth.st_mode)) return leg.Mkdir(at, 0700);
-  if (S_ISREG(truth.st_mode)) {
-    return leg.Create(at, O_WRONLY | O_EXCL, 0600).error();
-  }
-  if (S_ISLNK(truth.st_mode)) {
+  Errno error;
+  if (S_ISDIR(truth.st_mode)) {
+    error = leg.Mkdir(at, 0700);
+  } else if (S_ISREG(truth.st_mode)) {
+    error = leg.Create(at, O_WRONLY | O_EXCL, 0600).error();
+  } else if (S_ISLNK(truth.st_mode)) {
     const ErrnoOr<std::string> target = mirror_->primary().Readlink(path);
-    return target.ok() ? leg.Symlink(*target, at) : target.error();
+    error = target.ok() ? leg.Symlink(*target, at) : target.error();
+  } else {
+    error = leg.Mknod(at, (truth.st_mode & S_IFMT) | 0600, truth.st_rdev);
   }
-  return leg.Mknod(at, (truth.st_mode & S_IFMT) | 0600, truth.st_rdev);
+  if (error.ok()) NoteIsNew(leg, at);
+  return error;
+}
+
+// Gives what was made at `temporary` the name, in place of whatever has it.
+Errno Healer::PutInPlace(Leg& leg, const std::string& temporary,
+                         const std::string& path) {
+  Errno error = KeepForeign(leg, path);
+  if (error.ok()) error = leg.Rename(temporary, path, 0);
+  // As another name of a file it would count.
+  if (!error.ok()) (void)leg.Unlink(temporary);
+  leg.NamesReplaced();
+  return error;
 }
 
 // A new object takes the place of whatever has the name on the leg.
@@ -177,9 +206,7 @@ Errno Healer::ReplaceByNew(Leg& leg, const std::string& path,
                            const struct stat& truth) {
   const std::string temporary = leg.NewTemporaryPath();
   Errno error = MakeAnew(leg, path, truth, temporary);
-  if (error.ok()) error = KeepForeign(leg, path);
-  if (error.ok()) error = leg.Rename(temporary, path, 0);
-  leg.NamesReplaced();
+  if (error.ok()) error = PutInPlace(leg, temporary, path);
   return error;
 }
 
@@ -239,10 +266,9 @@ Errno Healer::Follow(const DirtyLog::Work& work, Leg& leg,
               SameKind(truth, *there) && IsSettled(work, leg, other);
   if (*followed && !(copy.ok() && copy->st_ino == there->st_ino)) {
     const std::string temporary = leg.NewTemporaryPath();
+    NoteIfForeign(leg, other, *there);
     error = leg.Link(other, temporary);
-    if (error.ok()) error = KeepForeign(leg, path);
-    if (error.ok()) error = leg.Rename(temporary, path, 0);
-    leg.NamesReplaced();
+    if (error.ok()) error = PutInPlace(leg, temporary, path);
   }
   mirror_->gate().FinishRecovery(held);
   return error;

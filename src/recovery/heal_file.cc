@@ -169,7 +169,7 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, const LegFd& from) {
   const bool there = truth.ok() && copy.ok() &&
                      (truth->st_mode & S_IFMT) == (copy->st_mode & S_IFMT);
   // Since it was looked at last, it came to have this name.
-  if (there && ForeignKeeper::HasForeignContent(leg, *copy)) return false;
+  if (there && ForeignKeeper::HasForeignContent(leg, path, *copy)) return false;
   if (!there) {
     if (copy.ok() || IsGone(copy.error())) NameIsMissing(path, leg.slot());
     if (!copy.ok()) Blame(leg, copy.error());
@@ -379,7 +379,7 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
       return;
     }
     const ErrnoOr<struct stat> copy = StatObject(*to);
-    if (copy.ok() && ForeignKeeper::HasForeignContent(leg, *copy)) {
+    if (copy.ok() && ForeignKeeper::HasForeignContent(leg, path, *copy)) {
       outcome = Outcome::kLater;
       return;
     }

@@ -26,11 +26,13 @@ bool CanBecome(const ErrnoOr<struct stat>& truth, const struct stat& st) {
          truth->st_nlink == 1 && st.st_nlink == 1;
 }
 
-// The same of what the leg has. What somebody else has changed there is kept as
-// it is, and the other made anew.
+// The same of what the leg has there. A file that somebody else has changed is
+// kept as it is, and the other made anew. A directory that he moved to there
+// may be the mirror's, with other attributes; what is in it is kept.
 bool CanBecome(const ErrnoOr<struct stat>& truth, const Leg& leg,
-               const struct stat& st) {
-  return CanBecome(truth, st) && !ForeignKeeper::HasForeignContent(leg, st);
+               const std::string& path, const struct stat& st) {
+  return CanBecome(truth, st) &&
+         !ForeignKeeper::HasForeignContent(leg, path, st);
 }
 
 bool IsAside(absl::string_view path) {
@@ -53,7 +55,7 @@ Errno Healer::RemoveNames(Leg& leg, const std::string& path) {
 Errno Healer::KeepForeign(Leg& leg, const std::string& path) {
   const ErrnoOr<struct stat> st = leg.Stat(path);
   if (!st.ok()) return IsGone(st.error()) ? kOk : st.error();
-  if (S_ISDIR(st->st_mode) || !ForeignKeeper::IsForeign(leg, *st)) return kOk;
+  if (S_ISDIR(st->st_mode) || !IsForeign(leg, path, *st)) return kOk;
   return keeper_->BeforeRemoving(leg, path, *st);
 }
 
@@ -63,7 +65,7 @@ ErrnoOr<bool> Healer::PutAside(Leg& leg, const std::string& path,
                                const struct stat& st) {
   bool wanted = false;
   for (const std::string& to : mirror_->log().MovedTo(path, leg.slot())) {
-    wanted |= CanBecome(mirror_->primary().Stat(to), leg, st);
+    wanted |= CanBecome(mirror_->primary().Stat(to), leg, path, st);
   }
   if (!wanted) return false;
   const std::string aside = AsidePath(path);
@@ -74,6 +76,7 @@ ErrnoOr<bool> Healer::PutAside(Leg& leg, const std::string& path,
     return false;
   }
   Errno error = RemoveTree(leg, aside, keeper_->Taker(leg));
+  NoteIfForeign(leg, path, st);
   if (error.ok()) error = leg.Rename(path, aside, 0);
   leg.NamesReplaced();
   if (!error.ok()) return error;
@@ -99,7 +102,7 @@ std::string Healer::FindMoved(const Leg& leg, const std::string& path) {
   const ErrnoOr<struct stat> truth = mirror_->primary().Stat(path);
   const auto usable = [&](const std::string& at) {
     const ErrnoOr<struct stat> st = leg.Stat(at);
-    return st.ok() && CanBecome(truth, leg, *st);
+    return st.ok() && CanBecome(truth, leg, at, *st);
   };
   if (IsAside(*origin)) return usable(*origin) ? *origin : std::string();
   // It may have been put aside just before a crash.
@@ -123,6 +126,7 @@ Errno Healer::BringMoved(const DirtyLog::Work& work, Leg& leg,
   }
   if (!source.empty()) {
     const ErrnoOr<struct stat> st = leg.Stat(source);
+    if (st.ok()) NoteIfForeign(leg, source, *st);
     const Errno error =
         st.ok() ? leg.Rename(source, path, 0) : Errno(st.error());
     leg.NamesReplaced();

@@ -72,6 +72,8 @@ class Healer {
                          const std::vector<std::string>& names);
   Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,
                  const std::string& at);
+  Errno PutInPlace(Leg& leg, const std::string& temporary,
+                   const std::string& path);
   Errno ReplaceByNew(Leg& leg, const std::string& path,
                      const struct stat& truth);
   void LacksWhole(const std::string& path, const struct stat& truth, Leg& leg,
@@ -91,7 +93,8 @@ class Healer {
   Errno KeepForeign(Leg& leg, const std::string& path);
 
   // --- heal_file.cc ---
-  // Before a file is written in place. Answers whether all of it has to be.
+  // Before a file is written in place. Answers whether all of it may have to
+  // be.
   ErrnoOr<bool> KeepForeign(const std::string& path, LegSet targets);
   // kMore: more came to be lacked meanwhile.
   enum class Outcome { kHealed, kGone, kLater, kMore };

@@ -30,10 +30,14 @@ bool HasNames(const std::vector<DirtyLog::Work>& batch) {
   });
 }
 
-// Of what was moved while the leg was away: nobody wants it any more.
+// Of what was moved or changed while the leg was away: nobody wants it any
+// more.
 void RemoveLeftovers(Leg& leg, ForeignKeeper* keeper) {
   const Errno error = RemoveAsides(leg, keeper->Taker(leg));
-  if (error.ok()) return;
+  if (error.ok()) {
+    leg.foreign_notes().RemoveAll(leg);
+    return;
+  }
   spdlog::warn("leg \"{}\": removing what was put aside: {}", leg.name(),
                ErrnoText(error));
 }

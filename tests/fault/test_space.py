@@ -235,3 +235,43 @@ def test_no_room_to_keep_what_was_changed_by_hand(scene):
     kept, = (leg / ".mirrorfs/conflicts").rglob("file")
     assert kept.read_bytes() == foreign
     it.finish()
+
+
+def test_one_that_cannot_be_kept_stops_no_other_name(scene):
+    """A file with several names is kept as a copy, for which there is no
+    room; what else is to be removed from its directory is removed."""
+    it = scene("plain", "ext4", size=64 * MIB)
+    mirror, leg = it.mirror, it.stores[1]
+    mirror.expect_diagnostics("leg|healing|kept|space|conflict")
+    (mirror.mnt / "dir").mkdir()
+    (mirror.mnt / "dir/linked").write_bytes(os.urandom(20 * MIB))
+    os.link(mirror.mnt / "dir/linked", mirror.mnt / "other")
+    for n in range(20):
+        (mirror.mnt / f"dir/gone{n}").write_bytes(b"gone")
+    mirror.wait_sync()
+    os.sync()
+    mirror.umount()  # all of it is clean
+    mirror.mount()
+    mirror.cli("offline", mirror.mnt, it.names[1])
+    time.sleep(2.2)
+    foreign = os.urandom(20 * MIB)
+    (leg / "dir/linked").write_bytes(foreign)
+    fill(leg / "ballast")
+    for path in (mirror.mnt / "dir").iterdir():
+        path.unlink()
+    time.sleep(0.05)
+    mirror.cli("online", mirror.mnt, it.names[1])
+    wait_until(lambda: it.leg(1)["conflicts"]["waiting"], 30)
+    wait_until(lambda: os.listdir(leg / "dir") == ["linked"], 30)
+    assert not [name for name in os.listdir(leg / ".mirrorfs")
+                if name.startswith("new.")]
+    (leg / "ballast").unlink()
+    it.wait_back(1)
+    # Its other name is in a directory where nothing was missed.
+    mirror.cli("resync", mirror.mnt, it.names[1])
+    it.wait_back(1)
+    versions = [path.read_bytes()
+                for path in (leg / ".mirrorfs/conflicts").rglob("*")
+                if path.is_file()]
+    assert versions == [foreign]
+    it.finish()

@@ -50,13 +50,24 @@ class Scene:
         mirror.wait_sync()
         mirror.expect_diagnostics("leg|conflict|kept")
 
+    def clean(self):
+        """Nothing is dirty any more: a leg that goes lacks what is changed
+        then, and no more."""
+        self.mirror.wait_sync()
+        os.sync()
+        self.mirror.umount()
+        self.mirror.mount()
+
     def leave(self):
         self.mirror.cli("offline", self.mnt, self.b.name)
         time.sleep(GRACE)
 
-    def come_back(self):
+    def come_back_slowly(self):
         time.sleep(0.05)  # clocks of file systems tick every few milliseconds
         self.mirror.cli("online", self.mnt, self.b.name)
+
+    def come_back(self):
+        self.come_back_slowly()
         self.mirror.wait_sync()
 
     def conflicts(self):
@@ -106,10 +117,7 @@ def test_the_rest_of_a_large_file_is_settled_too(mirrors):
     scene = Scene(mirrors(), "--region-size", "64K")
     data = os.urandom(1 << 20)
     (scene.mnt / "large").write_bytes(data)
-    scene.mirror.wait_sync()
-    os.sync()
-    scene.mirror.umount()  # all of it is clean
-    scene.mirror.mount()
+    scene.clean()
     scene.leave()
     mtime = (scene.b / "large").stat().st_mtime_ns
     with open(scene.b / "large", "r+b") as file:
@@ -214,8 +222,7 @@ def test_the_same_by_hand_is_no_conflict(scene):
 
 
 def test_a_clean_part_is_found_by_resync(scene):
-    scene.mirror.umount()
-    scene.mirror.mount()
+    scene.clean()
     scene.leave()
     (scene.b / "other/file").write_bytes(b"by hand")
     (scene.mnt / "dir/more").write_bytes(b"more")
@@ -256,6 +263,194 @@ def test_missing_at_the_mount(scene, end):
     wait_until(lambda: scene.mirror.leg_status(scene.b.name)["state"]
                == "in-sync", 30)
     scene.finish({"file": [b"by hand"]})
+
+
+@pytest.mark.parametrize("both_sides", [True, False])
+def test_a_second_name_is_made_on_the_mirror(scene, both_sides):
+    """The name that is made on the leg, too, gives the file a new ctime."""
+    scene.leave()
+    (scene.b / "dir/file").write_bytes(b"by hand")
+    if both_sides:
+        (scene.mnt / "dir/file").write_bytes(b"by the mirror")
+    os.link(scene.mnt / "dir/file", scene.mnt / "dir/name")
+    scene.come_back()
+    assert os.path.samefile(scene.b / "dir/file", scene.b / "dir/name")
+    versions = [one for found in kept(scene.b).values() for one in found]
+    assert versions == [b"by hand"]
+    scene.mirror.settle_and_compare()
+
+
+def test_one_of_two_names_is_replaced_by_hand(scene):
+    (scene.mnt / "aaa").mkdir()
+    os.link(scene.mnt / "dir/file", scene.mnt / "aaa/name")
+    scene.clean()
+    scene.leave()
+    (scene.mnt / "aaa/new").write_bytes(b"new")
+    (scene.b / "temporary").write_bytes(b"by hand")
+    os.rename(scene.b / "temporary", scene.b / "dir/file")
+    scene.come_back()
+    scene.mirror.cli("resync", scene.mnt, scene.b.name)
+    scene.mirror.wait_sync()
+    scene.mirror.settle_and_compare()
+    versions = [one for found in kept(scene.b).values() for one in found]
+    # The other name's ctime changed, too.
+    assert b"by hand" in versions
+    assert set(versions) <= {b"by hand", b"dir/file" * 100}
+
+
+def resync_rate(scene, rate):
+    scene.mirror.cli("set", scene.mnt, f"resync-rate-max={rate}")
+
+
+@pytest.mark.parametrize("moves", ["dir/large", "dir"])
+def test_renamed_while_it_is_compared(scene, moves):
+    data = bytearray(os.urandom(16 << 20))
+    (scene.mnt / "dir/large").write_bytes(data)
+    scene.clean()
+    scene.leave()
+    for where, what, at in ((scene.b, b"by hand", 15 << 20),
+                            (scene.mnt, b"by the mirror", 12 << 20)):
+        with open(where / "dir/large", "r+b") as file:
+            file.seek(at)
+            file.write(what)
+    foreign = (scene.b / "dir/large").read_bytes()
+    resync_rate(scene, "4M")
+    scene.come_back_slowly()
+    time.sleep(1)
+    assert kept(scene.b) == {}
+    os.rename(scene.mnt / moves, scene.mnt / "renamed")
+    time.sleep(0.5)
+    resync_rate(scene, "1G")
+    scene.mirror.wait_sync()
+    versions = [one for found in kept(scene.b).values() for one in found]
+    assert versions == [foreign]
+    scene.mirror.settle_and_compare()
+
+
+def rename(mnt):
+    os.rename(mnt / "dir/file", mnt / "other/renamed")
+
+
+def rename_its_directory(mnt):
+    os.rename(mnt / "dir", mnt / "renamed")
+
+
+def link(mnt):
+    os.link(mnt / "dir/file", mnt / "other/name")
+
+
+def unlink_another(mnt):
+    os.unlink(mnt / "other/another")
+
+
+@pytest.mark.parametrize("change", [rename, rename_its_directory, link,
+                                    unlink_another])
+@pytest.mark.parametrize("killed", [False, True])
+def test_renamed_before_recovery_comes_to_it(scene, change, killed):
+    (scene.mnt / "aaa").write_bytes(os.urandom(4 << 20))
+    if change is unlink_another:
+        os.link(scene.mnt / "dir/file", scene.mnt / "other/another")
+    scene.clean()
+    scene.leave()
+    (scene.b / "dir/file").write_bytes(b"by hand")
+    (scene.mnt / "aaa").write_bytes(os.urandom(4 << 20))
+    (scene.mnt / "dir/file").write_bytes(b"by the mirror")
+    resync_rate(scene, "4K")
+    scene.come_back_slowly()
+    change(scene.mnt)
+    assert kept(scene.b) == {}
+    if killed:
+        scene.mirror.kill9()
+        scene.mirror.remount()
+        scene.mirror.cli("online", scene.mnt, scene.b.name)
+    resync_rate(scene, "1G")
+    scene.mirror.wait_sync()
+    versions = [one for found in kept(scene.b).values() for one in found]
+    assert versions == [b"by hand"]
+    scene.mirror.settle_and_compare()
+
+
+@pytest.fixture
+def old_directory(mirrors):
+    """A scene, and a directory elsewhere on the disk of leg b that is older
+    than all of it."""
+    mirror = mirrors()
+    old = mirror.legs[1].with_name("old")
+    (old / "sub").mkdir(parents=True)
+    for name in ("file", "extra", "sub/file", "sub/extra"):
+        (old / name).write_bytes(b"old " + name.encode())
+    return Scene(mirror), old
+
+
+def replace_directory(scene, old):
+    os.rename(scene.b / "dir", scene.b.with_name("was there"))
+    os.rename(old, scene.b / "dir")
+
+
+def test_a_directory_replaced_by_hand(old_directory):
+    scene, old = old_directory
+    scene.leave()
+    replace_directory(scene, old)
+    (scene.mnt / "dir/file").write_bytes(b"by the mirror")
+    (scene.mnt / "dir/new").write_bytes(b"new")
+    (scene.mnt / "dir/sub/new").write_bytes(b"new")
+    scene.come_back()
+    scene.finish({f"dir/{name}": [f"old {name}".encode()] for name in
+                  ("file", "extra", "sub/file", "sub/extra")})
+
+
+def test_a_directory_replaced_by_hand_is_renamed(old_directory):
+    scene, old = old_directory
+    scene.leave()
+    replace_directory(scene, old)
+    os.rename(scene.mnt / "dir", scene.mnt / "renamed")
+    scene.come_back()
+    scene.finish({"renamed/file": [b"old file"],
+                  "renamed/extra": [b"old extra"],
+                  "renamed/sub/file": [b"old sub/file"],
+                  "renamed/sub/extra": [b"old sub/extra"]})
+
+
+def test_a_directory_with_other_attributes_is_no_conflict(scene):
+    before = (scene.b / "dir").stat().st_ino
+    scene.leave()
+    (scene.b / "dir").chmod(0o700)
+    os.rename(scene.mnt / "dir", scene.mnt / "renamed")
+    scene.come_back()
+    assert (scene.b / "renamed").stat().st_ino == before
+    scene.finish({})
+
+
+@pytest.mark.parametrize("point", ["foreign-kept:1", "foreign-kept:3"])
+def test_killed_while_a_directory_is_kept(old_directory, point):
+    scene, old = old_directory
+    scene.leave()
+    os.rename(old, scene.b / "dir/tree")
+    (scene.mnt / "dir/new").write_bytes(b"new")
+    scene.mirror.umount()
+    scene.mirror.mount(env={"MIRRORFS_KILL_AT": point})
+    scene.mirror.cli("online", scene.mnt, scene.b.name, check=False)
+    scene.mirror.wait_daemon_end()
+    scene.mirror.remount()
+    scene.mirror.cli("online", scene.mnt, scene.b.name)
+    scene.mirror.wait_sync()
+    scene.finish({f"dir/tree/{name}": [f"old {name}".encode()] for name in
+                  ("file", "extra", "sub/file", "sub/extra")})
+
+
+def test_holes_are_not_compared(scene):
+    """At this pace it would take an hour."""
+    with open(scene.mnt / "sparse", "wb") as file:
+        file.truncate(4 << 30)
+        file.seek(1 << 30)
+        file.write(b"in the middle")
+    scene.mirror.wait_sync()
+    scene.leave()
+    (scene.b / "sparse").touch()
+    (scene.mnt / "sparse").chmod(0o600)
+    resync_rate(scene, "1M")
+    scene.come_back()
+    scene.finish({})
 
 
 # ---- no false conflicts
