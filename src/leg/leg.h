@@ -133,8 +133,9 @@ class Leg {
   // Everything written to this leg's file system so far is durable.
   Errno SyncAll() const;
 
-  // Raised whenever recovery replaces or removes a name on this leg: a
-  // descriptor opened before may be of a file that no name leads to any more.
+  // Raised whenever recovery may have changed what a name on this leg leads to:
+  // a descriptor opened before may be of a file that has another name now, or
+  // none.
   uint64_t replaced_epoch() const { return replaced_epoch_.load(); }
   void NamesReplaced();
   // This is the same leg as `before`, opened anew.

@@ -191,9 +191,11 @@ bool Mirror::RecordLegGone(LegSlot slot, bool was_primary) {
 // The log cannot be written: the leg it lies on fails, unless it is only full
 // and another has space; if it lies elsewhere, it moves to the primary.
 bool Mirror::MendLog() {
+  // Asked first: were the log moved between, its new leg would get the blame
+  // for the old one.
+  const Label label = membership_->label();
   const absl::Status failure = log_->Flush();
   if (failure.ok()) return true;
-  const Label label = membership_->label();
   const LabelMember* host = label.FindMember(label.log.leg_uuid);
   const bool on_leg = host != nullptr && legs_->up().has(host->slot);
   if (on_leg && absl::IsResourceExhausted(failure)) {

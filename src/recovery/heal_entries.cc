@@ -59,6 +59,9 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
   LegSet healed;
   targets.ForEach([&](LegSlot slot) {
     Errno error = HealNames(work, mirror_->leg(slot));
+    // What has a name there may be another file by now, also where it kept its
+    // place and got other content.
+    mirror_->leg(slot).NamesReplaced();
     // Inodes of two primaries were compared.
     if (mirror_->legs().primary_epoch() != epoch) error = Errno(EAGAIN);
     if (error.ok()) {
@@ -66,8 +69,6 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
       return;
     }
     Blame(mirror_->leg(slot), error);
-    // One of those that are kept open may have been removed behind our back.
-    mirror_->leg(slot).ForgetDirs();
     spdlog::warn("leg \"{}\": healing directory \"{}\": {}",
                  mirror_->leg(slot).name(), work.key.path, ErrnoText(error));
   });

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a leg missed, and how it gets it: of every kind, and no more."""
 
+import errno
 import os
 import random
 import shutil
@@ -8,8 +9,9 @@ import shutil
 import pytest
 
 from support.faulty_leg import CONTENT, EVERYTHING
-from support.mirror import run
+from support.mirror import run, wait_until
 from support.scene import BLOCK, fails_legs
+from support.syscalls import RENAME_EXCHANGE, renameat2
 from support.trees import change_everything, make_tree
 
 pytestmark = [pytest.mark.timeout_s(150), fails_legs]
@@ -134,6 +136,38 @@ def test_open_files(scene, number):
         os.close(fd)
     it.finish()
     assert (it.stores[number] / "named").read_bytes() == want
+
+
+def test_open_files_moved_before_their_names_are_repaired(scene):
+    """On the leg they keep their names then, and get each other's content."""
+    it = scene("plain", "faulty")
+    mnt, leg = it.mirror.mnt, it.things[1]
+    directory = mnt / "d"
+    for path in (directory, mnt / "other"):
+        path.mkdir()
+    for name in "xy":
+        (directory / name).write_bytes(name.encode() * 100000)
+        # Files with several names are not renamed on a leg.
+        os.link(directory / name, directory / (name + "2"))
+    away(it, 1)
+    for path in (directory, mnt / "other"):
+        (path / "new").touch()
+    leg.restart()
+    rules = [leg.fail("opendir", errno.ENOMEM, path=path)
+             for path in ("d", "other")]
+    it.wait_state(1, "resync")
+    fds = [os.open(directory / name, os.O_RDWR) for name in "xy"]
+    for x, y in (("x", "y"), ("x2", "y2")):
+        renameat2(directory / x, directory / y, RENAME_EXCHANGE)
+    leg.remove(rules[0])
+    wait_until(lambda: not any(
+        region["missing"] and region["path"].split("/")[0] == "d"
+        for region in it.mirror.dirty()["regions"]), what="that repair")
+    for n, fd in enumerate(fds):
+        os.pwrite(fd, b"written to %d" % n, 5000)
+        os.close(fd)
+    leg.clear()
+    it.finish()
 
 
 def test_fails_again_during_its_resync(scene):
