@@ -79,8 +79,9 @@ class Filler {
 
   size_t Add(char* buffer, size_t room, const DirEntry& entry, off_t next) {
     struct stat st = {};
-    st.st_ino = IsDots(entry.name) ? fs_.nodes().ShownIno(dir_id_, entry.ino)
-                                   : fs_.nodes().ShownInoOf(entry.ino);
+    st.st_ino = IsDots(entry.name)
+                    ? fs_.nodes().ShownIno(dir_id_, entry.ino)
+                    : fs_.nodes().ShownInoOf(dir_id_, entry.name, entry.ino);
     st.st_mode = entry.type;
     if (plus_) return AddPlus(buffer, room, entry, st, next);
     const size_t size = fuse_add_direntry(request_, buffer, room,
@@ -95,12 +96,14 @@ class Filler {
     shown.attr = brief;
     bool counted = false;
     if (path_ && !IsDots(entry.name)) {
+      const uint64_t losses = fs_.nodes().NamesLost(dir_id_);
       const ErrnoOr<struct stat> st =
           fs_.mirror().StatPath(JoinPath(*path_, entry.name));
       // Without a node id the kernel looks it up, should anybody ask.
       if (st.ok() && fs_.IdentityIsCurrent()) {
-        shown = fs_.EntryFor(dir_id_, entry.name, *st, 0);
-        counted = true;
+        const auto found = fs_.EntryFound(dir_id_, entry.name, *st, losses);
+        if (found) shown = *found;
+        counted = found.has_value();
       }
     }
     const size_t size = fuse_add_direntry_plus(

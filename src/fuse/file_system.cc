@@ -142,9 +142,22 @@ double FileSystem::AttrTimeout(const struct stat& st) const {
 fuse_entry_param FileSystem::EntryFor(NodeId parent, absl::string_view name,
                                       const struct stat& st,
                                       int64_t created_ns) {
+  return EntryOf(nodes_.Remember(parent, name, st, created_ns), st);
+}
+
+std::optional<fuse_entry_param> FileSystem::EntryFound(NodeId parent,
+                                                       absl::string_view name,
+                                                       const struct stat& st,
+                                                       uint64_t losses) {
+  const NodeId id = nodes_.RememberFound(parent, name, st, losses);
+  if (id == 0) return std::nullopt;
+  return EntryOf(id, st);
+}
+
+fuse_entry_param FileSystem::EntryOf(NodeId id, const struct stat& st) const {
   fuse_entry_param entry = {};
-  entry.ino = nodes_.Remember(parent, name, st, created_ns);
-  entry.attr = Show(st, entry.ino);
+  entry.ino = id;
+  entry.attr = Show(st, id);
   entry.attr_timeout = AttrTimeout(st);
   entry.entry_timeout = absl::ToDoubleSeconds(options_.entry_timeout);
   return entry;

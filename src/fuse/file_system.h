@@ -59,8 +59,8 @@ class FileSystem {
   bool IdentityIsCurrent() const {
     return identity_epoch_.load() == mirror_->legs().primary_epoch();
   }
-  // Gives all nodes the numbers that the new primary has for them. The names
-  // lock must not be held.
+  // From now on nodes have the numbers that the new primary has for them. The
+  // names lock must not be held.
   void LearnIdentity();
 
   // Requests that applications made for something in the mirror.
@@ -73,11 +73,18 @@ class FileSystem {
   struct stat Show(struct stat st, NodeId id) const;
   // For how many seconds the kernel may believe them.
   double AttrTimeout(const struct stat& st) const;
-  // The answer to whoever made or looked up `name`; counts a lookup.
+  // The answer to whoever made `name`; counts a lookup.
   fuse_entry_param EntryFor(NodeId parent, absl::string_view name,
                             const struct stat& st, int64_t created_ns);
+  // The same for what was found; see InodeTable::RememberFound.
+  std::optional<fuse_entry_param> EntryFound(NodeId parent,
+                                             absl::string_view name,
+                                             const struct stat& st,
+                                             uint64_t losses);
 
  private:
+  fuse_entry_param EntryOf(NodeId id, const struct stat& st) const;
+
   Mirror* const mirror_;
   const FileSystemOptions options_;
   const std::function<void()> ready_;

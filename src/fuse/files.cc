@@ -56,16 +56,6 @@ void Open(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
   if (fuse_reply_open(request, info) != 0) DropHandle(fs, id, info);
 }
 
-// The name came to be meanwhile: that is what is opened, unless O_EXCL.
-ErrnoOr<struct stat> CreateOrFind(FileSystem& fs, const std::string& path,
-                                  int flags, mode_t mode, const Caller& caller,
-                                  OpenFile& file, bool* made) {
-  ErrnoOr<struct stat> st = fs.mirror().Create(path, 0, mode, caller, file);
-  *made = st.ok();
-  if (st.ok() || st.error() != Errno(EEXIST) || flags & O_EXCL) return st;
-  return fs.mirror().StatPath(path);
-}
-
 void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
             mode_t mode, fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
@@ -76,12 +66,15 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
     const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
     if (!path.ok()) return Answer(request, path.error());
     std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
-    bool made = false;
     const ErrnoOr<struct stat> st =
-        CreateOrFind(fs, *path, info->flags, mode, caller, *file, &made);
-    if (!st.ok()) return Answer(request, st.error());
+        fs.mirror().Create(*path, 0, mode, caller, *file);
+    const bool made = st.ok();
+    // The name came to be meanwhile: that is what is opened.
+    const bool there = st.error() == Errno(EEXIST) && !(info->flags & O_EXCL);
+    if (!made && !there) return Answer(request, st.error());
     const ErrnoOr<fuse_entry_param> found =
-        EntryNow(fs, names, parent, name, *st, made ? caller.asked_ns : 0);
+        made ? EntryMade(fs, names, parent, name, *st, caller.asked_ns)
+             : FindEntry(fs, names, parent, name);
     if (!found.ok()) return Answer(request, found.error());
     entry = *found;
     file = fs.nodes().Open(entry.ino, file);

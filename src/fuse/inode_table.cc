@@ -40,30 +40,86 @@ InodeTable::Node* InodeTable::GetByIno(ino_t ino) const {
   return found == by_ino_.end() ? nullptr : *found;
 }
 
+InodeTable::Node* InodeTable::GetByName(const Node* parent,
+                                        absl::string_view name) const {
+  const auto found = by_name_.find(ByName::Key(parent, name));
+  return found == by_name_.end() ? nullptr : *found;
+}
+
+// By its number; by its name, as long as its number on this primary is not
+// known, which it is from now on.
+InodeTable::Node* InodeTable::FindNode(const Node* parent,
+                                       absl::string_view name,
+                                       const struct stat& st) {
+  if (Node* node = GetByIno(st.st_ino)) return node;
+  Node* node = parent == nullptr ? nullptr : GetByName(parent, name);
+  if (node == nullptr || node->ino == 0 || node->primary == primary_ ||
+      node->is_dir != S_ISDIR(st.st_mode)) {
+    return nullptr;
+  }
+  AttachNode(node, st.st_ino);
+  return node;
+}
+
 InodeTable::Node* InodeTable::NewNode(const struct stat& st,
                                       int64_t created_ns) {
   Node* node = new Node;
   node->id = next_id_++;
-  node->ino = st.st_ino;
-  node->shown_ino = st.st_ino + (rekeyings_ << kShownShift);
+  node->shown_ino = st.st_ino + (ino_t{primary_} << kShownShift);
   node->is_dir = S_ISDIR(st.st_mode);
   node->created_ns = created_ns;
   by_id_.insert(node);
-  by_ino_.insert(node);
+  AttachNode(node, st.st_ino);
   return node;
+}
+
+void InodeTable::AttachNode(Node* node, ino_t ino) {
+  node->ino = ino;
+  node->primary = primary_;
+  by_ino_.insert(node);
 }
 
 void InodeTable::DetachNode(Node* node) {
   if (node->ino == 0) return;
-  by_ino_.erase(by_ino_.find(node->ino));
+  if (node->primary == primary_) by_ino_.erase(by_ino_.find(node->ino));
   node->ino = 0;
 }
 
-NodeId InodeTable::Remember(NodeId parent_id, absl::string_view name,
+NodeId InodeTable::Remember(NodeId parent, absl::string_view name,
                             const struct stat& st, int64_t created_ns) {
   std::lock_guard lock(mutex_);
-  Node* parent = Get(parent_id);
-  Node* node = GetByIno(st.st_ino);
+  return RememberLocked(Get(parent), name, st, created_ns);
+}
+
+NodeId InodeTable::RememberFound(NodeId parent, absl::string_view name,
+                                 const struct stat& st, uint64_t losses) {
+  std::lock_guard lock(mutex_);
+  if (names_lost_[parent % kStripes] != losses) return 0;
+  return RememberLocked(Get(parent), name, st, 0);
+}
+
+uint64_t InodeTable::NamesLost(NodeId parent) const {
+  std::lock_guard lock(mutex_);
+  return names_lost_[parent % kStripes];
+}
+
+// In by_name_, too. Of two nodes the later one is what has the name.
+void InodeTable::SetFirstName(Node* node, Name name) {
+  if (node->name.parent != nullptr) {
+    const auto found = by_name_.find(ByName::Of(node));
+    if (found != by_name_.end() && *found == node) by_name_.erase(found);
+  }
+  node->name = std::move(name);
+  if (node->name.parent == nullptr) return;
+  const auto [at, added] = by_name_.insert(node);
+  if (added) return;
+  by_name_.erase(at);
+  by_name_.insert(node);
+}
+
+NodeId InodeTable::RememberLocked(Node* parent, absl::string_view name,
+                                  const struct stat& st, int64_t created_ns) {
+  Node* node = FindNode(parent, name, st);
   if (node != nullptr && created_ns != 0) {
     DetachNode(node);
     node = nullptr;
@@ -109,6 +165,7 @@ void InodeTable::Release(Node* node) {
     DetachNode(node);
     by_id_.erase(node);
     if (node->name.parent != nullptr) drop(node->name);
+    SetFirstName(node, {});
     if (node->more_names) {
       std::for_each(node->more_names->begin(), node->more_names->end(), drop);
     }
@@ -121,12 +178,12 @@ void InodeTable::AddNameTo(Node* node, Node* parent, absl::string_view name) {
     return one.parent == parent && one.text == name;
   };
   if (node->name.parent == nullptr) {
-    node->name = {parent, std::string(name)};
+    SetFirstName(node, {parent, std::string(name)});
   } else if (node->is_dir) {
     // A directory has one name; an older one is of a move behind our back.
     if (same(node->name)) return;
     Node* old = node->name.parent;
-    node->name = {parent, std::string(name)};
+    SetFirstName(node, {parent, std::string(name)});
     ++parent->children;
     --old->children;
     Release(old);
@@ -150,11 +207,12 @@ bool InodeTable::DropNameOf(Node* node, const Node* parent,
     return one.parent == parent && one.text == name;
   };
   if (same(node->name)) {
-    node->name = {};
+    Name next;
     if (node->more_names) {
-      node->name = std::move(node->more_names->back());
+      next = std::move(node->more_names->back());
       node->more_names->pop_back();
     }
+    SetFirstName(node, std::move(next));
   } else if (node->more_names) {
     const auto found =
         std::find_if(node->more_names->begin(), node->more_names->end(), same);
@@ -218,7 +276,8 @@ std::optional<ObjectRef> InodeTable::Ref(NodeId id) const {
 }
 
 ino_t InodeTable::ShownBy(const Node* node, ino_t ino) const {
-  return node == nullptr ? ino + (rekeyings_ << kShownShift) : node->shown_ino;
+  return node == nullptr ? ino + (ino_t{primary_} << kShownShift)
+                         : node->shown_ino;
 }
 
 ino_t InodeTable::ShownIno(NodeId id, ino_t ino) const {
@@ -226,33 +285,39 @@ ino_t InodeTable::ShownIno(NodeId id, ino_t ino) const {
   return ShownBy(Get(id), ino);
 }
 
-ino_t InodeTable::ShownInoOf(ino_t ino) const {
+ino_t InodeTable::ShownInoOf(NodeId parent, absl::string_view name,
+                             ino_t ino) const {
   std::lock_guard lock(mutex_);
-  return ShownBy(GetByIno(ino), ino);
+  const Node* node = GetByName(Get(parent), name);
+  return ShownBy(node == nullptr ? GetByIno(ino) : node, ino);
 }
 
 void InodeTable::Rekey(
     const std::function<ino_t(const std::string& path)>& ino_of) {
-  std::vector<std::pair<NodeId, std::string>> named;
+  std::vector<std::pair<NodeId, std::string>> several;
   {
     std::lock_guard lock(mutex_);
-    ++rekeyings_;
+    ++primary_;
+    by_ino_.clear();
     for (Node* node : by_id_) {
       if (node->ino == 0) continue;  // its last name is about to go
-      if (auto path = PathOfNode(node)) named.emplace_back(node->id, *path);
+      if (!node->linked && node->id != kRootNode) continue;
+      if (auto path = PathOfNode(node)) several.emplace_back(node->id, *path);
     }
-    by_ino_.clear();
-    for (Node* node : by_id_) node->ino = 0;
   }
-  for (const auto& [id, path] : named) {
+  for (const auto& [id, path] : several) {
     const ino_t ino = ino_of(path);
-    if (ino != 0) Reattach(id, ino);
+    std::lock_guard lock(mutex_);
+    Node* node = Get(id);
+    if (node == nullptr || ino == 0 || GetByIno(ino) != nullptr) continue;
+    AttachNode(node, ino);
   }
 }
 
-NodeId InodeTable::FindIno(ino_t ino) const {
+NodeId InodeTable::Find(NodeId parent, absl::string_view name,
+                        const struct stat& st) {
   std::lock_guard lock(mutex_);
-  const Node* node = GetByIno(ino);
+  const Node* node = FindNode(Get(parent), name, st);
   return node == nullptr ? 0 : node->id;
 }
 
@@ -270,7 +335,7 @@ NodeId InodeTable::NoteDirectory(NodeId parent_id, absl::string_view name,
   std::lock_guard lock(mutex_);
   Node* parent = Get(parent_id);
   if (parent == nullptr) return 0;
-  Node* node = GetByIno(st.st_ino);
+  Node* node = FindNode(parent, name, st);
   if (node == nullptr) node = NewNode(st, 0);
   AddNameTo(node, parent, name);
   return node->id;
@@ -279,6 +344,7 @@ NodeId InodeTable::NoteDirectory(NodeId parent_id, absl::string_view name,
 void InodeTable::RemoveName(NodeId id, NodeId parent_id,
                             absl::string_view name) {
   std::lock_guard lock(mutex_);
+  ++names_lost_[parent_id % kStripes];
   Node* parent = Get(parent_id);
   Node* node = Get(id);
   if (node == nullptr || parent == nullptr) return;
@@ -297,13 +363,13 @@ void InodeTable::Reattach(NodeId id, ino_t ino) {
   std::lock_guard lock(mutex_);
   Node* node = Get(id);
   if (node == nullptr || node->ino != 0 || GetByIno(ino) != nullptr) return;
-  node->ino = ino;
-  by_ino_.insert(node);
+  AttachNode(node, ino);
 }
 
 void InodeTable::MoveName(NodeId id, NodeId parent_id, absl::string_view name,
                           NodeId new_parent_id, absl::string_view new_name) {
   std::lock_guard lock(mutex_);
+  ++names_lost_[parent_id % kStripes];
   Node* node = Get(id);
   Node* parent = Get(parent_id);
   Node* new_parent = Get(new_parent_id);

@@ -38,11 +38,18 @@ class InodeTable {
   explicit InodeTable(ino_t root_ino);
   ~InodeTable();
 
-  // The kernel is about to learn of `st`, by that name: finds or makes its
-  // node, notes the name, counts one lookup. `created_ns` not 0: it has just
-  // been made, and whatever had this inode number is gone.
+  // The kernel is about to learn of `st`, which has just been made, by that
+  // name: finds or makes its node, notes the name, counts one lookup.
+  // `created_ns` not 0: whatever had this inode number is gone.
   NodeId Remember(NodeId parent, absl::string_view name, const struct stat& st,
                   int64_t created_ns);
+  // The same for what was found there. 0 when a name in `parent` has been moved
+  // or removed since `losses`, which is NamesLost before `st` was asked for:
+  // what was found may be what had the name before.
+  NodeId RememberFound(NodeId parent, absl::string_view name,
+                       const struct stat& st, uint64_t losses);
+  // How many names in `parent` (and others) were moved or removed so far.
+  uint64_t NamesLost(NodeId parent) const;
   // The same for a file without a name.
   NodeId RememberUnnamed(const struct stat& st, int64_t created_ns);
   void Forget(NodeId id, uint64_t lookups);
@@ -53,16 +60,18 @@ class InodeTable {
                                     absl::string_view name) const;
   // What the mirror wants to know of the node.
   std::optional<ObjectRef> Ref(NodeId id) const;
-  // The node with that inode number, or 0.
-  NodeId FindIno(ino_t ino) const;
+  // The node of `st`, which has that name, or 0.
+  NodeId Find(NodeId parent, absl::string_view name, const struct stat& st);
   // The number that users see: what it was when the kernel first learned of
   // the node, whatever leg is the primary now. `ino` for a node unknown.
   ino_t ShownIno(NodeId id, ino_t ino) const;
-  // The same, of whatever has that number on the primary.
-  ino_t ShownInoOf(ino_t ino) const;
-  // Another leg is the primary: `ino_of(path)` is the number it has for each
-  // node, 0 for none. Nodes made from now on show numbers that no other leg's
-  // can be mistaken for. No names may change meanwhile.
+  // The same, of whatever has that name and that number on the primary.
+  ino_t ShownInoOf(NodeId parent, absl::string_view name, ino_t ino) const;
+  // Another leg is the primary, with other inode numbers. Those of files with
+  // several names are asked for at once: `ino_of(path)`, 0 for none; others are
+  // learned when they are seen under their name, because there may be millions,
+  // and everybody waits. Nodes made from now on show numbers that no other
+  // leg's can be mistaken for. No names may change meanwhile.
   void Rekey(const std::function<ino_t(const std::string& path)>& ino_of);
 
   // --- names ---
@@ -106,12 +115,13 @@ class InodeTable {
   };
   struct Node {
     NodeId id = 0;
-    ino_t ino = 0;  // on the primary; 0: detached
+    ino_t ino = 0;  // on the primary of `primary`; 0: detached
     ino_t shown_ino = 0;
     uint64_t lookups = 0;
     int64_t created_ns = 0;
     uint32_t children = 0;  // names whose parent this is
     uint32_t openings = 0;
+    uint32_t primary = 0;  // how many there were before it
     bool is_dir = false;
     bool linked = false;  // seen with several names
     Name name;            // parent null: none
@@ -132,13 +142,35 @@ class InodeTable {
     bool operator()(const Node* a, const Node* b) const { return a == b; }
     bool operator()(const Node* a, ino_t ino) const { return a->ino == ino; }
   };
+  struct ByName {
+    using is_transparent = void;
+    using Key = std::pair<const Node*, absl::string_view>;
+    static Key Of(const Node* node) {
+      return {node->name.parent, node->name.text};
+    }
+    size_t operator()(const Key& key) const { return absl::Hash<Key>()(key); }
+    size_t operator()(const Node* node) const { return (*this)(Of(node)); }
+    bool operator()(const Node* a, const Node* b) const {
+      return Of(a) == Of(b);
+    }
+    bool operator()(const Node* a, const Key& key) const {
+      return Of(a) == key;
+    }
+  };
   static constexpr size_t kStripes = 256;
 
   Node* Get(NodeId id) const;
   Node* GetByIno(ino_t ino) const;
+  Node* GetByName(const Node* parent, absl::string_view name) const;
+  Node* FindNode(const Node* parent, absl::string_view name,
+                 const struct stat& st);
+  NodeId RememberLocked(Node* parent, absl::string_view name,
+                        const struct stat& st, int64_t created_ns);
   ino_t ShownBy(const Node* node, ino_t ino) const;
   Node* NewNode(const struct stat& st, int64_t created_ns);
+  void AttachNode(Node* node, ino_t ino);
   void DetachNode(Node* node);
+  void SetFirstName(Node* node, Name name);
   void AddNameTo(Node* node, Node* parent, absl::string_view name);
   bool DropNameOf(Node* node, const Node* parent, absl::string_view name);
   void Release(Node* node);  // erases it when nothing holds it
@@ -146,10 +178,12 @@ class InodeTable {
 
   mutable std::mutex mutex_;
   absl::flat_hash_set<Node*, ById, ById> by_id_;
-  absl::flat_hash_set<Node*, ByIno, ByIno> by_ino_;
+  absl::flat_hash_set<Node*, ByIno, ByIno> by_ino_;     // of this primary
+  absl::flat_hash_set<Node*, ByName, ByName> by_name_;  // by the first of each
   absl::flat_hash_set<Node*> open_;
   NodeId next_id_ = kRootNode + 1;
-  uint64_t rekeyings_ = 0;
+  uint32_t primary_ = 0;  // how many there were before
+  std::array<uint64_t, kStripes> names_lost_{};
   std::array<HandoverSharedMutex, kStripes> stripes_;
 };
 

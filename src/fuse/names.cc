@@ -13,34 +13,35 @@
 namespace mirrorfs {
 namespace {
 
-void AnswerEntry(fuse_req_t request, SharedNames& names, NodeId parent,
-                 const char* name, const struct stat& st, int64_t created_ns) {
-  FileSystem& fs = FsOf(request);
+// The kernel counts it as a lookup.
+void AnswerEntry(fuse_req_t request, const fuse_entry_param& entry) {
+  const NodeId id = entry.ino;
+  // It did not get it when the request was interrupted.
+  if (fuse_reply_entry(request, &entry) != 0) {
+    FsOf(request).nodes().Forget(id, 1);
+  }
+}
+
+void AnswerMade(fuse_req_t request, SharedNames& names, NodeId parent,
+                const char* name, const struct stat& st, int64_t created_ns) {
   const ErrnoOr<fuse_entry_param> entry =
-      EntryNow(fs, names, parent, name, st, created_ns);
+      EntryMade(FsOf(request), names, parent, name, st, created_ns);
   if (!entry.ok()) return Answer(request, entry.error());
-  const NodeId id = entry->ino;
-  // The kernel did not get it when the request was interrupted.
-  if (fuse_reply_entry(request, &*entry) != 0) fs.nodes().Forget(id, 1);
+  AnswerEntry(request, *entry);
 }
 
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
-  Errno error(ENOENT);
+  ErrnoOr<fuse_entry_param> entry = Errno(ENOENT);
   {
     SharedNames names = HoldNames(fs);
-    const std::optional<std::string> path = fs.nodes().PathOf(parent, name);
-    if (!path) return Answer(request, Errno(ESTALE));
-    if (!IsPrivate(parent, name)) {
-      const ErrnoOr<struct stat> st = fs.mirror().StatPath(*path);
-      if (st.ok()) return AnswerEntry(request, names, parent, name, *st, 0);
-      error = st.error();
-    }
+    if (!IsPrivate(parent, name)) entry = FindEntry(fs, names, parent, name);
   }
-  if (error != Errno(ENOENT)) return Answer(request, error);
+  if (entry.ok()) return AnswerEntry(request, *entry);
+  if (entry.error() != Errno(ENOENT)) return Answer(request, entry.error());
   fuse_entry_param absent = {};
   absent.entry_timeout = absl::ToDoubleSeconds(fs.options().negative_timeout);
-  if (absent.entry_timeout <= 0) return Answer(request, error);
+  if (absent.entry_timeout <= 0) return Answer(request, entry.error());
   fuse_reply_entry(request, &absent);
 }
 
@@ -67,7 +68,7 @@ void MakeObject(fuse_req_t request, NodeId parent, const char* name,
   if (!path.ok()) return Answer(request, path.error());
   const ErrnoOr<struct stat> st = make(fs.mirror(), *path, caller);
   if (!st.ok()) return Answer(request, st.error());
-  AnswerEntry(request, names, parent, name, *st, caller.asked_ns);
+  AnswerMade(request, names, parent, name, *st, caller.asked_ns);
 }
 
 void Mkdir(fuse_req_t request, fuse_ino_t parent, const char* name,
@@ -109,7 +110,7 @@ void Link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent,
     if (st.ok()) fs.nodes().AddName(id, parent, name);
   }
   if (!st.ok()) return Answer(request, st.error());
-  AnswerEntry(request, names, parent, name, *st, 0);
+  AnswerMade(request, names, parent, name, *st, 0);
 }
 
 // The last name of a node is about to go: what is open lives on, on every leg.
@@ -154,7 +155,7 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   if (!st.ok()) return Answer(request, st.error());
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
-  const NodeId id = fs.nodes().FindIno(st->st_ino);
+  const NodeId id = fs.nodes().Find(parent, name, *st);
   const std::unique_lock stripe(fs.nodes().Stripe(id));
   const bool last = st->st_nlink <= 1;
   const Errno error =
@@ -177,7 +178,7 @@ void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   if (!st.ok()) return Answer(request, st.error());
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
-  const NodeId id = fs.nodes().FindIno(st->st_ino);
+  const NodeId id = fs.nodes().Find(parent, name, *st);
   fs.nodes().Detach(id);
   const Errno error = fs.mirror().Rmdir(*path);
   if (error.ok()) {
@@ -204,7 +205,7 @@ struct RenameEnd {
     if (!found.ok()) return found.error();
     path = *found;
     st = fs.mirror().StatPath(path);
-    if (st.ok()) id = fs.nodes().FindIno(st->st_ino);
+    if (st.ok()) id = fs.nodes().Find(parent, name, *st);
     return st.ok() || st.error() == Errno(ENOENT) ? kOk : st.error();
   }
 };

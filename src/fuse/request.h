@@ -77,17 +77,30 @@ inline ErrnoOr<std::string> PathToChange(FileSystem& fs, NodeId parent,
   return *std::move(path);
 }
 
-// The answer for what has just been made or found at `name`, with the
-// attributes `st`.
-inline ErrnoOr<fuse_entry_param> EntryNow(FileSystem& fs, SharedNames& names,
-                                          NodeId parent, const char* name,
-                                          struct stat st, int64_t created_ns) {
-  if (!fs.IdentityIsCurrent()) {
-    const ErrnoOr<struct stat> again = StatToIdentify(
-        fs, names, [&] { return PathToChange(fs, parent, name); });
-    if (!again.ok()) return again.error();
-    st = *again;
+// The answer for what has that name.
+inline ErrnoOr<fuse_entry_param> FindEntry(FileSystem& fs, SharedNames& names,
+                                           NodeId parent, const char* name) {
+  for (;;) {
+    const uint64_t losses = fs.nodes().NamesLost(parent);
+    const ErrnoOr<struct stat> st =
+        StatToIdentify(fs, names, [&]() -> ErrnoOr<std::string> {
+          std::optional<std::string> path = fs.nodes().PathOf(parent, name);
+          if (!path) return Errno(ESTALE);
+          return *std::move(path);
+        });
+    if (!st.ok()) return st.error();
+    const auto entry = fs.EntryFound(parent, name, *st, losses);
+    if (entry) return *entry;
   }
+}
+
+// The answer for what has just been made at `name`, with the attributes `st`.
+inline ErrnoOr<fuse_entry_param> EntryMade(FileSystem& fs, SharedNames& names,
+                                           NodeId parent, const char* name,
+                                           const struct stat& st,
+                                           int64_t created_ns) {
+  // Who has become the primary since has other inode numbers.
+  if (!fs.IdentityIsCurrent()) return FindEntry(fs, names, parent, name);
   return fs.EntryFor(parent, name, st, created_ns);
 }
 

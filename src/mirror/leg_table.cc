@@ -7,7 +7,7 @@ namespace mirrorfs {
 
 LegTable::LegTable(std::vector<std::unique_ptr<Leg>> legs, LegSet all,
                    LegSlot primary)
-    : all_(all.bits()), primary_(primary) {
+    : all_(all.bits()), primary_(static_cast<uint64_t>(primary)) {
   for (auto& state : states_) state = LegState::kMissing;
   for (std::unique_ptr<Leg>& leg : legs) {
     if (leg == nullptr) continue;
@@ -45,8 +45,7 @@ void LegTable::SetDown(LegSlot slot, LegState why) {
 }
 
 void LegTable::SetPrimary(LegSlot slot) {
-  primary_ = slot;
-  primary_epoch_.fetch_add(1);
+  primary_ = (primary_epoch() + 1) << kSlotBits | static_cast<uint64_t>(slot);
 }
 
 }  // namespace mirrorfs

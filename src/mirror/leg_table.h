@@ -46,10 +46,13 @@ class LegTable {
 
   LegSet all() const { return LegSet(all_.load()); }
   LegSet up() const { return LegSet(up_.load()); }
-  LegSlot primary() const { return primary_.load(); }
+  LegSlot primary() const {
+    return static_cast<LegSlot>(primary_.load() & kSlotMask);
+  }
   // Raised with each new primary: what was learned from the old one (inode
-  // numbers, descriptors) may mean something else now.
-  uint64_t primary_epoch() const { return primary_epoch_.load(); }
+  // numbers, descriptors) may mean something else now. Whoever has seen the new
+  // one sees it raised.
+  uint64_t primary_epoch() const { return primary_.load() >> kSlotBits; }
   LegState state(LegSlot slot) const { return states_[slot].load(); }
   LegErrors& errors(LegSlot slot) { return errors_[slot]; }
   // Reads of content that the leg has not answered yet.
@@ -61,17 +64,20 @@ class LegTable {
   void Put(std::unique_ptr<Leg> leg);
   void SetUp(LegSlot slot);
   void SetDown(LegSlot slot, LegState why);
+  // One at a time.
   void SetPrimary(LegSlot slot);
 
  private:
+  static constexpr int kSlotBits = 8;
+  static constexpr uint64_t kSlotMask = (1 << kSlotBits) - 1;
+
   std::array<std::atomic<Leg*>, kLegsMax> legs_{};
   std::array<std::atomic<LegState>, kLegsMax> states_{};
   std::array<LegErrors, kLegsMax> errors_;
   std::array<std::atomic<int>, kLegsMax> pending_reads_{};
   std::atomic<uint64_t> all_{0};
   std::atomic<uint64_t> up_{0};
-  std::atomic<LegSlot> primary_{-1};
-  std::atomic<uint64_t> primary_epoch_{0};
+  std::atomic<uint64_t> primary_;  // the epoch, and the slot below it
   std::mutex mutex_;
   std::vector<std::unique_ptr<Leg>> owned_;
 };

@@ -7,6 +7,7 @@
 #include <shared_mutex>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/kill_point.h"
@@ -34,6 +35,15 @@ bool SameAttributes(const struct stat& a, const struct stat& b) {
 
 bool IsOneOfSeveral(const ErrnoOr<struct stat>& st) {
   return st.ok() && !S_ISDIR(st->st_mode) && st->st_nlink > 1;
+}
+
+// The deepest directory that both lie in.
+absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
+  absl::string_view dir = ParentPath(a);
+  while (!dir.empty() && !absl::StartsWith(b, absl::StrCat(dir, "/"))) {
+    dir = ParentPath(dir);
+  }
+  return dir;
 }
 
 // Whether the next name is to be healed after that; `first` is the first error.
@@ -217,12 +227,14 @@ bool Healer::HasOtherNames(const Leg& leg, const std::string& path) const {
          IsOneOfSeveral(leg.Stat(path));
 }
 
-// Whether what `path` leads to on the leg is what it shall lead to: no
-// directory on the way lacks names, but for the one in work, of which the name
-// on the way is right already.
+// Whether `other` leads on the leg to what it shall lead to, seen from `path`:
+// no directory between the two lacks names, but for the one in work, of which
+// the name on the way is right already. What lies above both is the same for
+// both, wherever it belongs.
 bool Healer::IsSettled(const DirtyLog::Work& work, const Leg& leg,
-                       const std::string& path) {
-  for (absl::string_view at = path; !at.empty(); at = ParentPath(at)) {
+                       const std::string& path, const std::string& other) {
+  const absl::string_view common = CommonDir(path, other);
+  for (absl::string_view at = other; at != common; at = ParentPath(at)) {
     const std::string dir(ParentPath(at));
     if (dir == work.key.path) {
       if (!names_healed_.contains(at)) return false;
@@ -235,11 +247,17 @@ bool Healer::IsSettled(const DirtyLog::Work& work, const Leg& leg,
 }
 
 // Whether the leg's `path` is looked at again, whatever comes of the
-// directories on the way to it.
-bool Healer::IsStillToCome(const Leg& leg, const std::string& path) const {
+// directories on the way to it. In the directory in work, each name is looked
+// at once.
+bool Healer::IsStillToCome(const DirtyLog::Work& work, const Leg& leg,
+                           const std::string& path) const {
   const absl::string_view own = ParentPath(path);
   for (absl::string_view at = path; !at.empty(); at = ParentPath(at)) {
     const absl::string_view dir = ParentPath(at);
+    if (dir == own && dir == work.key.path) {
+      if (!names_healed_.contains(path)) return true;
+      continue;
+    }
     const auto record =
         mirror_->log().Find(RegionKey::Entries(std::string(dir)));
     if (!record) continue;
@@ -264,7 +282,7 @@ Errno Healer::Follow(const DirtyLog::Work& work, Leg& leg,
   const ErrnoOr<struct stat> copy = leg.Stat(path);
   Errno error;
   *followed = real.ok() && real->st_ino == truth.st_ino && there.ok() &&
-              SameKind(truth, *there) && IsSettled(work, leg, other);
+              SameKind(truth, *there) && IsSettled(work, leg, path, other);
   if (*followed && !(copy.ok() && copy->st_ino == there->st_ino)) {
     const std::string temporary = leg.NewTemporaryPath();
     NoteIfForeign(leg, other, *there);
@@ -294,25 +312,26 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
         there.ok() && copy.ok() && there->st_ino == copy->st_ino;
     shared += shares;
     if (there.ok()) (shares ? together : apart).push_back(other);
-    if (!IsSettled(work, leg, other)) continue;
+    if (!IsSettled(work, leg, path, other)) continue;
     bool followed = false;
     const Errno error = Follow(work, leg, path, other, truth, &followed);
     if (!error.ok()) return error;
-    if (followed) return LookAtThoseApart(leg, path, *names);
+    if (followed) return LookAtThoseApart(work, leg, path, *names);
   }
   // None to follow: this one is what the others will follow, those too whose
   // own directory lacks nothing, because one above it does. It may be written
   // if no name that the primary's file does not have leads to it.
-  LookAgain(leg, apart);
+  LookAgain(work, leg, apart);
   if (!copy.ok() || shared == copy->st_nlink) return kOk;
-  LookAgain(leg, together);
+  LookAgain(work, leg, together);
   *made = true;
   return ReplaceByNew(leg, path, truth);
 }
 
 // Names that lead elsewhere on the leg than `path`, with which they shall share
 // a file, are looked at again.
-Errno Healer::LookAtThoseApart(Leg& leg, const std::string& path,
+Errno Healer::LookAtThoseApart(const DirtyLog::Work& work, Leg& leg,
+                               const std::string& path,
                                const std::vector<std::string>& names) {
   const ErrnoOr<struct stat> st = leg.Stat(path);
   if (!st.ok()) return st.error();
@@ -321,13 +340,14 @@ Errno Healer::LookAtThoseApart(Leg& leg, const std::string& path,
     const ErrnoOr<struct stat> there = leg.Stat(other);
     if (there.ok() && there->st_ino != st->st_ino) apart.push_back(other);
   }
-  LookAgain(leg, apart);
+  LookAgain(work, leg, apart);
   return kOk;
 }
 
-void Healer::LookAgain(const Leg& leg, const std::vector<std::string>& names) {
+void Healer::LookAgain(const DirtyLog::Work& work, const Leg& leg,
+                       const std::vector<std::string>& names) {
   for (const std::string& name : names) {
-    if (!IsStillToCome(leg, name)) NameIsMissing(name, leg.slot());
+    if (!IsStillToCome(work, leg, name)) NameIsMissing(name, leg.slot());
   }
 }
 

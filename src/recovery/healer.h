@@ -60,15 +60,18 @@ class Healer {
   Errno HealName(const DirtyLog::Work& work, Leg& leg, const std::string& path);
   bool HasOtherNames(const Leg& leg, const std::string& path) const;
   bool IsSettled(const DirtyLog::Work& work, const Leg& leg,
-                 const std::string& path);
-  bool IsStillToCome(const Leg& leg, const std::string& path) const;
+                 const std::string& path, const std::string& other);
+  bool IsStillToCome(const DirtyLog::Work& work, const Leg& leg,
+                     const std::string& path) const;
   Errno Follow(const DirtyLog::Work& work, Leg& leg, const std::string& path,
                const std::string& other, const struct stat& truth,
                bool* followed);
   Errno HealLinks(const DirtyLog::Work& work, Leg& leg, const std::string& path,
                   const struct stat& truth, bool* made);
-  void LookAgain(const Leg& leg, const std::vector<std::string>& names);
-  Errno LookAtThoseApart(Leg& leg, const std::string& path,
+  void LookAgain(const DirtyLog::Work& work, const Leg& leg,
+                 const std::vector<std::string>& names);
+  Errno LookAtThoseApart(const DirtyLog::Work& work, Leg& leg,
+                         const std::string& path,
                          const std::vector<std::string>& names);
   Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,
                  const std::string& at);

@@ -170,6 +170,26 @@ def test_open_files_moved_before_their_names_are_repaired(scene):
     it.finish()
 
 
+def test_links_repaired_while_a_directory_above_them_falls_behind(scene):
+    """Two names of one file in a directory, of which nobody knows for a moment
+    whether it has the right name on the leg."""
+    it = scene("plain", "faulty")
+    mnt, leg = it.mirror.mnt, it.things[1]
+    directory = mnt / "p/d"
+    directory.mkdir(parents=True)
+    away(it, 1)
+    (directory / "x").write_bytes(b"x" * 5000)
+    os.link(directory / "x", directory / "y")
+    leg.restart()
+    making = leg.add("create", path="p/d/x", delay_ms=1500)
+    refusing = leg.fail("create", errno.ENOMEM, path="p/new")
+    wait_until(lambda: leg.struck(making), what="x")
+    (mnt / "p/new").touch()
+    assert leg.struck(refusing)
+    leg.clear()
+    it.finish()
+
+
 def test_fails_again_during_its_resync(scene):
     it = scene("plain", "faulty")
     leg = it.things[1]
