@@ -314,6 +314,13 @@ void InodeTable::Rekey(
   }
 }
 
+void InodeTable::LearnIno(NodeId id, ino_t ino) {
+  std::lock_guard lock(mutex_);
+  Node* node = Get(id);
+  if (node == nullptr || node->ino == 0 || node->primary == primary_) return;
+  if (GetByIno(ino) == nullptr) AttachNode(node, ino);
+}
+
 NodeId InodeTable::Find(NodeId parent, absl::string_view name,
                         const struct stat& st) {
   std::lock_guard lock(mutex_);

@@ -60,6 +60,8 @@ class InodeTable {
                                     absl::string_view name) const;
   // What the mirror wants to know of the node.
   std::optional<ObjectRef> Ref(NodeId id) const;
+  // Its inode number on this primary, which may not have been learned yet.
+  void LearnIno(NodeId id, ino_t ino);
   // The node of `st`, which has that name, or 0.
   NodeId Find(NodeId parent, absl::string_view name, const struct stat& st);
   // The number that users see: what it was when the kernel first learned of
@@ -75,6 +77,7 @@ class InodeTable {
   void Rekey(const std::function<ino_t(const std::string& path)>& ino_of);
 
   // --- names ---
+  // Of a node whose number on this primary is known.
   void AddName(NodeId id, NodeId parent, absl::string_view name);
   // The directory of that name, which the kernel may not have asked for. It
   // stays as long as something known lies in it, see AddName. 0: `parent_id` is

@@ -107,7 +107,10 @@ void Link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent,
     const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
     if (!path.ok()) return Answer(request, path.error());
     st = fs.mirror().Link(*object, *path);
-    if (st.ok()) fs.nodes().AddName(id, parent, name);
+    if (st.ok()) {
+      fs.nodes().LearnIno(id, st->st_ino);
+      fs.nodes().AddName(id, parent, name);
+    }
   }
   if (!st.ok()) return Answer(request, st.error());
   AnswerMade(request, names, parent, name, *st, 0);
