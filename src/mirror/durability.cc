@@ -124,8 +124,7 @@ bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
                        const timespec& mtime) {
   bool any = false;
   LegSet legs = file.writable_legs() & secondaries();
-  // Where the leg lacks the name, what has it may be another file.
-  if (object.named) legs -= log_->Lacking(AttributesMark(object).key);
+  if (object.named) legs -= LeftToRecovery(AttributesMark(object), legs);
   legs.ForEach([&](LegSlot slot) {
     const ErrnoOr<LegFd> opened = WriteFdOn(leg(slot), object, file);
     if (!opened.ok()) return;

@@ -203,9 +203,28 @@ Errno Mirror::OnObjectOfAllLegs(const ObjectRef& object, const OnObject& change,
                    undo ? on_leg(undo) : OnLeg());
 }
 
-void Mirror::EqualizeMtime(absl::string_view path, const timespec& truth,
+// Legs whose times are recovery's to set: where a leg lacks the name, what has
+// it may be another file. That the directory lacks names, or the object its
+// attributes, brings recovery to it; what is amiss further up would not.
+LegSet Mirror::LeftToRecovery(RegionMark attributes, LegSet legs) {
+  const LegSet lacking = legs & log_->Lacking(attributes.key);
+  LegSet unnoticed = lacking;
+  const std::string dir(ParentPath(attributes.key.path));
+  for (const RegionKey& key : {attributes.key, RegionKey::Entries(dir)}) {
+    const std::optional<RegionRecord> record = log_->Find(key);
+    if (record) unnoticed -= record->missing;
+  }
+  if (unnoticed.empty()) return lacking;
+  attributes.record.missing = unnoticed;
+  log_->MarkRegion(attributes.key, attributes.record);
+  if (on_work_) on_work_();
+  return lacking;
+}
+
+void Mirror::EqualizeMtime(RegionMark attributes, const timespec& truth,
                            LegSet legs) {
-  legs -= log_->Lacking(RegionKey::Attributes(std::string(path)));
+  const std::string path = attributes.key.path;
+  legs -= LeftToRecovery(std::move(attributes), legs);
   (legs & legs_->up()).ForEach([&](LegSlot slot) {
     const ErrnoOr<struct stat> copy = leg(slot).Stat(path);
     if (!copy.ok() || SameTime(copy->st_mtim, truth)) return;
@@ -229,8 +248,11 @@ void Mirror::UnsettleDirs(const RegionChange& change) {
 void Mirror::SettleDirs() {
   const std::shared_lock names(names_lock_);
   for (const std::string& path : unsettled_dirs_.Take()) {
+    RegionMark attributes{RegionKey::Attributes(path)};
+    attributes.record.directory = true;
     const ErrnoOr<struct stat> truth = StatPath(path);
-    if (truth.ok()) EqualizeMtime(path, truth->st_mtim, secondaries());
+    if (!truth.ok()) continue;
+    EqualizeMtime(std::move(attributes), truth->st_mtim, secondaries());
   }
 }
 

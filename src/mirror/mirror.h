@@ -326,8 +326,8 @@ class Mirror {
   Origins OriginsOf(absl::string_view path, LegSet legs);
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
   void UnsettleDirs(const RegionChange& change);
-  void EqualizeMtime(absl::string_view path, const timespec& truth,
-                     LegSet legs);
+  LegSet LeftToRecovery(RegionMark attributes, LegSet legs);
+  void EqualizeMtime(RegionMark attributes, const timespec& truth, LegSet legs);
 
   ErrnoOr<LegFd> ObjectFd(Leg& leg, const ObjectRef& object);
   static uint64_t EpochOf(const Leg& leg, const ObjectRef& object,

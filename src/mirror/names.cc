@@ -16,7 +16,10 @@ namespace mirrorfs {
 ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error) {
   if (!error.ok()) return error;
   const ErrnoOr<struct stat> truth = StatPath(path);
-  if (truth.ok()) EqualizeMtime(path, truth->st_mtim, secondaries());
+  if (!truth.ok()) return truth;
+  RegionMark attributes{RegionKey::Attributes(std::string(path))};
+  attributes.record.directory = S_ISDIR(truth->st_mode);
+  EqualizeMtime(std::move(attributes), truth->st_mtim, secondaries());
   return truth;
 }
 

@@ -190,6 +190,23 @@ def test_links_repaired_while_a_directory_above_them_falls_behind(scene):
     it.finish()
 
 
+def test_times_settled_while_a_directory_above_them_falls_behind(scene):
+    it = scene("plain", "faulty")
+    mnt, leg = it.mirror.mnt, it.things[1]
+    directory = mnt / "p/d"
+    directory.mkdir(parents=True)
+    leg.fail("opendir", errno.ENOMEM, path="p")
+    leg.add("write", path="p/d/f", delay_ms=50)
+    fd = os.open(directory / "f", os.O_CREAT | os.O_RDWR)
+    os.pwrite(fd, b"both take it, each at its own time", 0)
+    with leg.failing("create", errno.ENOMEM, path="p/new"):
+        (mnt / "p/new").touch()
+    os.close(fd)
+    os.sync()  # directories are settled, too
+    leg.clear()
+    it.finish()
+
+
 def test_fails_again_during_its_resync(scene):
     it = scene("plain", "faulty")
     leg = it.things[1]
