@@ -51,10 +51,11 @@ absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
 bool GoesOn(const Leg& leg, const std::string& path, Errno error,
             Errno* first) {
   if (error.ok()) return true;
+  if (first->ok()) *first = error;
+  if (error == Errno(EAGAIN)) return false;
   spdlog::warn("leg \"{}\": healing \"{}\": {}", leg.name(), path,
                ErrnoText(error));
-  if (first->ok()) *first = error;
-  return !IsLegFailure(error) && error != Errno(EAGAIN);
+  return !IsLegFailure(error);
 }
 
 }  // namespace
@@ -79,6 +80,7 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
       return;
     }
     Blame(mirror_->leg(slot), error);
+    if (error == Errno(EAGAIN)) return;
     spdlog::warn("leg \"{}\": healing directory \"{}\": {}",
                  mirror_->leg(slot).name(), work.key.path, ErrnoText(error));
   });

@@ -94,7 +94,7 @@ void Healer::NoteMove(Leg& leg, const std::string& from, const std::string& to,
 }
 
 // Where the leg has what shall be at `path`; empty: nowhere.
-std::string Healer::FindMoved(const Leg& leg, const std::string& path) {
+std::string Healer::FindMoved(Leg& leg, const std::string& path) {
   const auto record = mirror_->log().Find(RegionKey::Attributes(path));
   const std::string* origin =
       record ? record->moved_from.Of(leg.slot()) : nullptr;
@@ -105,10 +105,17 @@ std::string Healer::FindMoved(const Leg& leg, const std::string& path) {
     return st.ok() && CanBecome(truth, leg, at, *st);
   };
   if (IsAside(*origin)) return usable(*origin) ? *origin : std::string();
-  // It may have been put aside just before a crash.
+  // It, or what it is in, may have been put aside just before a crash. What the
+  // log says of the rest that is in there has to follow.
   for (absl::string_view at = *origin; !at.empty(); at = ParentPath(at)) {
-    const std::string aside = RebasePath(*origin, at, AsidePath(at));
-    if (usable(aside)) return aside;
+    const std::string whole = AsidePath(at);
+    const std::string aside = RebasePath(*origin, at, whole);
+    if (!usable(aside)) continue;
+    if (const ErrnoOr<struct stat> st = leg.Stat(whole);
+        st.ok() && mirror_->log().MovedTo(whole, leg.slot()).empty()) {
+      NoteMove(leg, std::string(at), whole, *st);
+    }
+    return aside;
   }
   // What stands at a name that was healed since is what shall stand there.
   const LegSet lacking = mirror_->log().Lacking(RegionKey::Attributes(*origin));

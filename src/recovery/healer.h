@@ -88,7 +88,7 @@ class Healer {
                          const struct stat& st);
   void NoteMove(Leg& leg, const std::string& from, const std::string& to,
                 const struct stat& st);
-  std::string FindMoved(const Leg& leg, const std::string& path);
+  std::string FindMoved(Leg& leg, const std::string& path);
   Errno BringMoved(const DirtyLog::Work& work, Leg& leg,
                    const std::string& path, bool* brought);
 

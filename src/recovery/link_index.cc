@@ -12,8 +12,6 @@
 namespace mirrorfs {
 namespace {
 
-// A walk is no snapshot: a name that moves at the same time may be missed.
-constexpr int kWalksMax = 2;
 // Whoever takes too few names splits a file in two: only names that lie outside
 // the leg are a reason to, and those stay away however often one looks.
 constexpr int kIncompleteMax = 64;
@@ -26,17 +24,11 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(
   ForgetOtherPrimary();
   AddNewNames();
   std::vector<std::string> valid = Verified(ino);
-  std::optional<nlink_t> names = CountOf(path, ino);
-  for (int walks = 0;
-       names && valid.size() < *names && !IsExact() && walks < kWalksMax;
-       ++walks) {
-    Walk();
-    valid = Verified(ino);
-    names = CountOf(path, ino);
-  }
+  const std::optional<nlink_t> names = CountOf(path, ino);
   if (!names) return std::nullopt;
   if (valid.size() < *names && !IsExact() &&
       ++incomplete_[ino] < kIncompleteMax) {
+    walk_wanted_ = true;
     return std::nullopt;
   }
   incomplete_.erase(ino);
@@ -76,25 +68,40 @@ std::vector<std::string> LinkIndex::Verified(ino_t ino) {
   return paths;
 }
 
-void LinkIndex::Walk() {
+// No snapshot: a name that moves at the same time may be missed, and paths in a
+// directory that moves mean something else. What was found is verified when it
+// is asked for.
+bool LinkIndex::WalkIfWanted() {
+  uint64_t epoch = 0;
   {
-    std::lock_guard lock(new_names_mutex_);
+    std::lock_guard lock(mutex_);
+    if (!std::exchange(walk_wanted_, false)) return false;
+    ForgetOtherPrimary();
+    epoch = primary_epoch_;
+    std::lock_guard new_names_lock(new_names_mutex_);
     in_use_ = true;
     exact_ = moving_ == 0;
   }
-  names_.clear();
-  const Errno error = WalkLeg(mirror_->primary(),
-                              [this](const std::string& path,
-                                     const struct stat& st) { Add(path, st); });
+  Names found;
+  const Errno error = WalkLeg(
+      mirror_->primary(), [&](const std::string& path, const struct stat& st) {
+        Add(path, st, &found);
+      });
+  std::lock_guard lock(mutex_);
+  ForgetOtherPrimary();
+  if (primary_epoch_ != epoch) return true;  // its numbers mean nothing now
+  names_ = std::move(found);
   AddNewNames();
-  if (error.ok()) return;
-  std::lock_guard lock(new_names_mutex_);
+  if (error.ok()) return true;
+  std::lock_guard new_names_lock(new_names_mutex_);
   exact_ = false;
+  return true;
 }
 
-void LinkIndex::Add(const std::string& path, const struct stat& st) {
+void LinkIndex::Add(const std::string& path, const struct stat& st,
+                    Names* names) {
   if (S_ISDIR(st.st_mode) || st.st_nlink < 2) return;
-  std::vector<std::string>& paths = names_[st.st_ino];
+  std::vector<std::string>& paths = (*names)[st.st_ino];
   const auto at = std::lower_bound(paths.begin(), paths.end(), path);
   if (at == paths.end() || *at != path) paths.insert(at, path);
 }
@@ -108,7 +115,7 @@ void LinkIndex::AddNewNames() {
   }
   for (const std::string& path : paths) {
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
-    if (st.ok()) Add(path, *st);
+    if (st.ok()) Add(path, *st, &names_);
   }
 }
 
@@ -145,6 +152,7 @@ void LinkIndex::DirMoved(absl::string_view from, absl::string_view to,
     paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   }
   std::lock_guard new_names_lock(new_names_mutex_);
+  exact_ = false;
   std::for_each(new_names_.begin(), new_names_.end(), move);
 }
 
@@ -152,6 +160,7 @@ void LinkIndex::Forget() {
   std::lock_guard lock(mutex_);
   names_.clear();
   incomplete_.clear();
+  walk_wanted_ = false;
   std::lock_guard new_names_lock(new_names_mutex_);
   in_use_ = false;
   exact_ = false;

@@ -20,12 +20,16 @@ class LinkIndex : public NameWatch {
   explicit LinkIndex(Mirror* mirror) : mirror_(mirror) {}
 
   // Paths that lead to the file at `path`, which has that inode number, sorted;
-  // nothing if it has another by now. Walks again when it knows fewer than the
-  // file has; nothing when that did not find them all and names are moving: to
-  // be tried again later. Names that are not found when none moves, or however
+  // nothing if it has another by now. Nothing, too, when it knows fewer than
+  // the file has and names have moved since the last walk: to be asked again
+  // after WalkIfWanted. Names that are not found when none moves, or however
   // often one tries, lie outside the leg.
   std::optional<std::vector<std::string>> NamesOf(const std::string& path,
                                                   ino_t ino);
+  // False when NamesOf has missed nothing since the last one. Takes long, and
+  // must not keep anybody from renaming a directory: to be called without the
+  // names lock.
+  bool WalkIfWanted();
 
   void Moving() override;
   void Moved(absl::string_view path) override;
@@ -35,8 +39,9 @@ class LinkIndex : public NameWatch {
   void Forget();
 
  private:
-  void Walk();
-  void Add(const std::string& path, const struct stat& st);
+  using Names = absl::flat_hash_map<ino_t, std::vector<std::string>>;
+
+  static void Add(const std::string& path, const struct stat& st, Names* names);
   void AddNewNames();
   void ForgetOtherPrimary();
   bool IsExact();
@@ -44,8 +49,9 @@ class LinkIndex : public NameWatch {
   std::optional<nlink_t> CountOf(const std::string& path, ino_t ino);
 
   Mirror* const mirror_;
-  HandoverMutex mutex_;  // held during a walk
-  absl::flat_hash_map<ino_t, std::vector<std::string>> names_;
+  HandoverMutex mutex_;
+  Names names_;
+  bool walk_wanted_ = false;
   uint64_t primary_epoch_ = 0;
   absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
 

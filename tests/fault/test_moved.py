@@ -253,6 +253,12 @@ def test_killed_again_after_it_was_put_aside(scene):
                               "moved-aside:1"])
 
 
+def test_killed_when_a_directory_with_others_that_moved_was_put_aside(scene):
+    it = scene("plain", "faulty")
+    wanted = change_while_away(it, partly_changed_beneath)
+    heal_through(it, wanted, ["moved-aside:1", "recovery-copy:1"])
+
+
 def heal_through(it, wanted, points):
     it.mirror.umount()
     it.things[1].restart()
