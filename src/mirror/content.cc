@@ -276,7 +276,8 @@ Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
       UINT64_MAX, set,
       [&](Leg&, const LegFd& fd) { return growth.TakeBack(fd); });
   file.times_unsettled = true;
-  if (object.open == nullptr) SettleTimes(object, file);
+  // Not left to who has it open: that may have been closed meanwhile.
+  SettleTimes(object, file);
   return error;
 }
 
