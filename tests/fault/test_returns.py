@@ -261,4 +261,7 @@ def test_the_disk_forgets_what_was_not_synced(scene, number):
         leg.remove(rule)
         it.load.progress(10)
         it.wait_back(number)
+        # The mirror has told it to keep all that it has been given. That is
+        # syncfs(2), which the kernel does not pass on to a FUSE file system.
+        leg.command(command="synced")
     it.finish()
