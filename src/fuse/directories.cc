@@ -26,7 +26,7 @@ void Opendir(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
     const SharedNames names = HoldNames(fs);
     const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
     if (!object.ok()) return Answer(request, object.error());
-    if (!object->named) return Answer(request, Errno(ENOENT));
+    if (!object->named) return Answer(request, Errno(ESTALE));
     // So that its attributes can be told when it has been removed.
     const std::shared_ptr<OpenFile> open =
         fs.nodes().Open(id, fs.nodes().NewOpenFile());

@@ -46,6 +46,8 @@ void Open(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
     } else {
       error = fs.mirror().OpenForRead(*object, *file);
     }
+    // Nobody had it open when its last name went.
+    if (error == Errno(ENOENT) && !object->named) error = Errno(ESTALE);
     SetHandle(info, std::move(file));
   }
   if (!error.ok()) {

@@ -47,16 +47,15 @@ InodeTable::Node* InodeTable::GetByName(const Node* parent,
 }
 
 // By its number; by its name, as long as its number on this primary is not
-// known, which it is from now on.
+// known, which it is from now on, and when it is about to go: it may stay.
 InodeTable::Node* InodeTable::FindNode(const Node* parent,
                                        absl::string_view name,
                                        const struct stat& st) {
   if (Node* node = GetByIno(st.st_ino)) return node;
   Node* node = parent == nullptr ? nullptr : GetByName(parent, name);
-  if (node == nullptr || node->ino == 0 || node->primary == primary_ ||
-      node->is_dir != S_ISDIR(st.st_mode)) {
-    return nullptr;
-  }
+  if (node == nullptr || node->is_dir != S_ISDIR(st.st_mode)) return nullptr;
+  if (node->ino == 0) return node;
+  if (node->primary == primary_) return nullptr;
   AttachNode(node, st.st_ino);
   return node;
 }

@@ -150,6 +150,16 @@ std::string OtherName(FileSystem& fs, NodeId id, NodeId parent,
   return other;
 }
 
+// Whether the object, which had these attributes, has no name but that one. Its
+// stripe is held, so nobody takes or gives it another one now; who did before
+// that is seen.
+bool IsLastName(FileSystem& fs, const std::string& path,
+                const struct stat& before) {
+  if (S_ISDIR(before.st_mode) || before.st_nlink <= 1) return true;
+  const ErrnoOr<struct stat> now = fs.mirror().StatPath(path);
+  return now.ok() && now->st_nlink <= 1;
+}
+
 void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
   SharedNames names = HoldNames(fs);
@@ -160,7 +170,7 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   if (!path.ok()) return Answer(request, path.error());
   const NodeId id = fs.nodes().Find(parent, name, *st);
   const std::unique_lock stripe(fs.nodes().Stripe(id));
-  const bool last = st->st_nlink <= 1;
+  const bool last = IsLastName(fs, *path, *st);
   const Errno error =
       last ? fs.mirror().UnlinkLast(*path, ReadyToLoseItsName(fs, id))
            : fs.mirror().UnlinkOne(*path,
@@ -229,7 +239,7 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
   if (to.st.ok() && from.st->st_ino == to.st->st_ino) return kOk;
   const bool exchange = flags & RENAME_EXCHANGE;
   const bool replaces = to.st.ok() && !exchange && from.id != to.id;
-  const bool last = replaces && (to.is_dir() || to.st->st_nlink <= 1);
+  const bool last = replaces && IsLastName(fs, to.path, *to.st);
   ErrnoOr<ObjectRef> object = ObjectOf(fs, from.id);
   ObjectRef moved;
   if (object.ok()) moved.created_ns = object->created_ns;

@@ -104,9 +104,11 @@ inline ErrnoOr<fuse_entry_param> EntryMade(FileSystem& fs, SharedNames& names,
   return fs.EntryFor(parent, name, st, created_ns);
 }
 
+// ESTALE when it is gone: the kernel looks again at the name, where something
+// else may have come to be.
 inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
   std::optional<ObjectRef> ref = fs.nodes().Ref(id);
-  if (!ref) return Errno(ESTALE);
+  if (!ref || (!ref->named && !ref->open)) return Errno(ESTALE);
   return *std::move(ref);
 }
 

@@ -99,7 +99,11 @@ ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
                              uint64_t offset, CallBuffer& buffer, size_t size) {
   if (!object.named) {
     const LegSlot holder = HolderOf(object);
-    return ReadOrElsewhere(holder, object, file, offset, buffer, size);
+    ErrnoOr<size_t> got =
+        ReadOrElsewhere(holder, object, file, offset, buffer, size);
+    // Those that have it open, and all of it, are down.
+    if (got.error() == Errno(ENOENT)) return Errno(EIO);
+    return got;
   }
   const LegSlot slot = ReadLeg(object, offset, size);
   const LegSlot primary = legs_->primary();

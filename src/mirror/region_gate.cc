@@ -95,6 +95,9 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
             std::back_inserter(change.marks_));
   change.missing_ = request.down | lacking;
   if (request.unnamed) change.missing_ |= request.unnamed->behind();
+  if (request.loses_name) {
+    request.loses_name->NoteBehind(LackingAnyOf(request.names.back()));
+  }
   change.nameless_ = request.unnamed ? std::move(request.unnamed)
                                      : std::move(request.loses_name);
   if (change.nameless_) change.nameless_->NoteBehind(change.missing_);
@@ -120,6 +123,14 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   if (flush && !Flush()) return Errno(EIO);
   if (flush) KillPoint("mark-flushed");
   return change;
+}
+
+// Of the object with those attributes. Which of its regions a leg lacks, the
+// log does not tell by object; so one that lacks anything counts.
+LegSet RegionGate::LackingAnyOf(const RegionKey& attributes) {
+  const LegSet lacking = log_->Lacking(attributes);
+  if (!log_->HasRecords(attributes.path)) return lacking;
+  return lacking | log_->LackingAnything();
 }
 
 void RegionGate::NoteNamesMissed(const std::vector<RegionMark>& marks,

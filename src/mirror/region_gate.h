@@ -113,8 +113,10 @@ class RegionGate {
     // The file that changes has no name: there is nothing to mark, because no
     // crash can show it again.
     std::shared_ptr<OpenFile> unnamed;
-    // The file that loses its last name. On a leg that does not take that, what
-    // is open is what the name leads to, and may become another file.
+    // The file that loses its last name, which is the last of `names`. On a leg
+    // that does not take that, what is open is what the name leads to, and may
+    // become another file; on one that lacks some of the file, that is not
+    // copied any more.
     std::shared_ptr<OpenFile> loses_name;
     // Marked in the same write if there is one, and else in the next, but not
     // part of the change: marking ahead.
@@ -179,6 +181,7 @@ class RegionGate {
   friend class RegionChange;
   void End(const std::vector<std::string>& encoded);
   // A change makes `legs`, which are up, lack the names of more directories.
+  LegSet LackingAnyOf(const RegionKey& attributes);
   void NoteNamesMissed(const std::vector<RegionMark>& marks, LegSet legs);
   // Marks in the log; true when that has to be flushed.
   bool Mark(RegionMark& mark);

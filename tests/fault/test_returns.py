@@ -207,6 +207,41 @@ def test_times_settled_while_a_directory_above_them_falls_behind(scene):
     it.finish()
 
 
+@pytest.mark.parametrize("how", ["unlinked", "replaced"])
+def test_loses_its_name_before_its_content_is_copied(scene, how):
+    """What is open of it on the leg is never made right, and never read."""
+    it = scene("faulty", "faulty")
+    mnt, (first, leg) = it.mirror.mnt, it.things
+    good = b"good" * 50000
+    (mnt / "f").write_bytes(b"old!" * 50000)
+    leg.fail(EVERYTHING, errno.EIO)
+    it.wait_out(1)
+    fd = os.open(mnt / "f", os.O_RDWR)
+    os.pwrite(fd, good, 0)
+    os.fsync(fd)
+    leg.clear()
+    rule = leg.fail("write", errno.ENOMEM, path="f")
+    wait_until(lambda: leg.struck(rule), what="the copying")
+    if how == "unlinked":
+        os.unlink(mnt / "f")
+    else:
+        (mnt / "other").write_bytes(b"x")
+        os.rename(mnt / "other", mnt / "f")
+    leg.clear()
+    it.wait_back(1)
+    assert os.pread(fd, len(good), 0) == good
+    first.fail(EVERYTHING, errno.EIO)
+    it.wait_out(0)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        assert os.pread(fd, len(good), 0) == good
+    except OSError as error:
+        assert error.errno == errno.EIO
+    os.close(fd)
+    first.restart()
+    it.finish()
+
+
 def test_fails_again_during_its_resync(scene):
     it = scene("plain", "faulty")
     leg = it.things[1]
