@@ -157,6 +157,15 @@ std::optional<RegionRecord> CoreLog::Find(const RegionKey& key) {
   return entry->record;
 }
 
+LegSet CoreLog::LackingAnyOf(absl::string_view path) {
+  LegSet legs = Lacking(RegionKey::Attributes(std::string(path)));
+  Lock lock(mutex_);
+  table_.ForEachIn(SubtreeRange(path), [&](const RecordTable::Entry& entry) {
+    legs |= entry.record.missing;
+  });
+  return legs;
+}
+
 bool CoreLog::HasRecords(absl::string_view path) {
   Lock lock(mutex_);
   bool any = false;

@@ -43,6 +43,7 @@ class CoreLog : public DirtyLog {
   InSyncAnswer InSync(const RegionKey& key, LegSet legs,
                       bool can_block) override;
   LegSet Lacking(const RegionKey& key) override;
+  LegSet LackingAnyOf(absl::string_view path) override;
   LegSet LackingAnything() override { return LegSet(lacking_legs_); }
   LegSet LackingNames() override;
   bool MarkRegion(const RegionKey& key, const RegionRecord& add) override;

@@ -104,6 +104,10 @@ class DirtyLog {
   // file, or because the names on the way to it are not in sync there.
   virtual LegSet Lacking(const RegionKey& key) = 0;
 
+  // Legs that lack anything of the object at `path`, or of what lies beneath
+  // it, or the names on the way to it.
+  virtual LegSet LackingAnyOf(absl::string_view path) = 0;
+
   // Legs that lack anything at all. Zero cost.
   virtual LegSet LackingAnything() = 0;
 

@@ -96,7 +96,7 @@ class Filler {
     shown.attr = brief;
     bool counted = false;
     if (path_ && !IsDots(entry.name)) {
-      const uint64_t losses = fs_.nodes().NamesLost(dir_id_);
+      const uint64_t losses = fs_.nodes().TimesLost(dir_id_, entry.name);
       const ErrnoOr<struct stat> st =
           fs_.mirror().StatPath(JoinPath(*path_, entry.name));
       // Without a node id the kernel looks it up, should anybody ask.

@@ -93,13 +93,13 @@ NodeId InodeTable::Remember(NodeId parent, absl::string_view name,
 NodeId InodeTable::RememberFound(NodeId parent, absl::string_view name,
                                  const struct stat& st, uint64_t losses) {
   std::lock_guard lock(mutex_);
-  if (names_lost_[parent % kStripes] != losses) return 0;
+  if (times_lost_[LossCounterOf(parent, name)] != losses) return 0;
   return RememberLocked(Get(parent), name, st, 0);
 }
 
-uint64_t InodeTable::NamesLost(NodeId parent) const {
+uint64_t InodeTable::TimesLost(NodeId parent, absl::string_view name) const {
   std::lock_guard lock(mutex_);
-  return names_lost_[parent % kStripes];
+  return times_lost_[LossCounterOf(parent, name)];
 }
 
 // In by_name_, too. Of two nodes the later one is what has the name.
@@ -350,7 +350,7 @@ NodeId InodeTable::NoteDirectory(NodeId parent_id, absl::string_view name,
 void InodeTable::RemoveName(NodeId id, NodeId parent_id,
                             absl::string_view name) {
   std::lock_guard lock(mutex_);
-  ++names_lost_[parent_id % kStripes];
+  ++times_lost_[LossCounterOf(parent_id, name)];
   Node* parent = Get(parent_id);
   Node* node = Get(id);
   if (node == nullptr || parent == nullptr) return;
@@ -375,7 +375,7 @@ void InodeTable::Reattach(NodeId id, ino_t ino) {
 void InodeTable::MoveName(NodeId id, NodeId parent_id, absl::string_view name,
                           NodeId new_parent_id, absl::string_view new_name) {
   std::lock_guard lock(mutex_);
-  ++names_lost_[parent_id % kStripes];
+  ++times_lost_[LossCounterOf(parent_id, name)];
   Node* node = Get(id);
   Node* parent = Get(parent_id);
   Node* new_parent = Get(new_parent_id);

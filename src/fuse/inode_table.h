@@ -43,13 +43,13 @@ class InodeTable {
   // `created_ns` not 0: whatever had this inode number is gone.
   NodeId Remember(NodeId parent, absl::string_view name, const struct stat& st,
                   int64_t created_ns);
-  // The same for what was found there. 0 when a name in `parent` has been moved
-  // or removed since `losses`, which is NamesLost before `st` was asked for:
-  // what was found may be what had the name before.
+  // The same for what was found there. 0 when that name has been moved or
+  // removed since `losses`, which is TimesLost before `st` was asked for: what
+  // was found may be what had the name before.
   NodeId RememberFound(NodeId parent, absl::string_view name,
                        const struct stat& st, uint64_t losses);
-  // How many names in `parent` (and others) were moved or removed so far.
-  uint64_t NamesLost(NodeId parent) const;
+  // How often that name (or a few others) was moved or removed so far.
+  uint64_t TimesLost(NodeId parent, absl::string_view name) const;
   // The same for a file without a name.
   NodeId RememberUnnamed(const struct stat& st, int64_t created_ns);
   void Forget(NodeId id, uint64_t lookups);
@@ -161,7 +161,11 @@ class InodeTable {
     }
   };
   static constexpr size_t kStripes = 256;
+  static constexpr size_t kLossCounters = 1024;
 
+  static size_t LossCounterOf(NodeId parent, absl::string_view name) {
+    return absl::HashOf(parent, name) % kLossCounters;
+  }
   Node* Get(NodeId id) const;
   Node* GetByIno(ino_t ino) const;
   Node* GetByName(const Node* parent, absl::string_view name) const;
@@ -186,7 +190,7 @@ class InodeTable {
   absl::flat_hash_set<Node*> open_;
   NodeId next_id_ = kRootNode + 1;
   uint32_t primary_ = 0;  // how many there were before
-  std::array<uint64_t, kStripes> names_lost_{};
+  std::array<uint64_t, kLossCounters> times_lost_{};
   std::array<HandoverSharedMutex, kStripes> stripes_;
 };
 

@@ -77,11 +77,13 @@ inline ErrnoOr<std::string> PathToChange(FileSystem& fs, NodeId parent,
   return *std::move(path);
 }
 
-// The answer for what has that name.
+// The answer for what has that name. ESTALE when it is replaced all the time,
+// each time before the leg has answered.
 inline ErrnoOr<fuse_entry_param> FindEntry(FileSystem& fs, SharedNames& names,
                                            NodeId parent, const char* name) {
-  for (;;) {
-    const uint64_t losses = fs.nodes().NamesLost(parent);
+  constexpr int kTriesMax = 16;
+  for (int tries = 0; tries < kTriesMax; ++tries) {
+    const uint64_t losses = fs.nodes().TimesLost(parent, name);
     const ErrnoOr<struct stat> st =
         StatToIdentify(fs, names, [&]() -> ErrnoOr<std::string> {
           std::optional<std::string> path = fs.nodes().PathOf(parent, name);
@@ -92,6 +94,7 @@ inline ErrnoOr<fuse_entry_param> FindEntry(FileSystem& fs, SharedNames& names,
     const auto entry = fs.EntryFound(parent, name, *st, losses);
     if (entry) return *entry;
   }
+  return Errno(ESTALE);
 }
 
 // The answer for what has just been made at `name`, with the attributes `st`.

@@ -96,7 +96,8 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   change.missing_ = request.down | lacking;
   if (request.unnamed) change.missing_ |= request.unnamed->behind();
   if (request.loses_name) {
-    request.loses_name->NoteBehind(LackingAnyOf(request.names.back()));
+    const RegionKey& name = request.names.back();
+    request.loses_name->NoteBehind(log_->LackingAnyOf(name.path));
   }
   change.nameless_ = request.unnamed ? std::move(request.unnamed)
                                      : std::move(request.loses_name);
@@ -123,14 +124,6 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   if (flush && !Flush()) return Errno(EIO);
   if (flush) KillPoint("mark-flushed");
   return change;
-}
-
-// Of the object with those attributes. Which of its regions a leg lacks, the
-// log does not tell by object; so one that lacks anything counts.
-LegSet RegionGate::LackingAnyOf(const RegionKey& attributes) {
-  const LegSet lacking = log_->Lacking(attributes);
-  if (!log_->HasRecords(attributes.path)) return lacking;
-  return lacking | log_->LackingAnything();
 }
 
 void RegionGate::NoteNamesMissed(const std::vector<RegionMark>& marks,

@@ -181,7 +181,6 @@ class RegionGate {
   friend class RegionChange;
   void End(const std::vector<std::string>& encoded);
   // A change makes `legs`, which are up, lack the names of more directories.
-  LegSet LackingAnyOf(const RegionKey& attributes);
   void NoteNamesMissed(const std::vector<RegionMark>& marks, LegSet legs);
   // Marks in the log; true when that has to be flushed.
   bool Mark(RegionMark& mark);

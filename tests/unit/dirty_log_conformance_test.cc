@@ -454,6 +454,18 @@ TEST_P(Conformance, HasRecordsOfASubtree) {
   EXPECT_FALSE(log_->HasRecords("a"));
 }
 
+TEST_P(Conformance, LackingAnyOfAnObject) {
+  Mark(RegionKey::Data("d/f", 3), Missing(kB));
+  Mark(RegionKey::Attributes("d/g"), Missing(kC));
+  Mark(RegionKey::Data("d/f2", 0), kDirty);
+  EXPECT_EQ(log_->LackingAnyOf("d/f"), kB);
+  EXPECT_EQ(log_->LackingAnyOf("d/f2"), LegSet());
+  EXPECT_EQ(log_->LackingAnyOf("d/g"), kC);
+  EXPECT_EQ(log_->LackingAnyOf("d"), kB | kC);
+  Mark(RegionKey::Entries("d"), Missing(kC));
+  EXPECT_EQ(log_->LackingAnyOf("d/f"), kB | kC);
+}
+
 TEST_P(Conformance, MarkAllIsEverything) {
   EXPECT_TRUE(MarkAll(*log_, kB));
   for (const RegionKey& key :

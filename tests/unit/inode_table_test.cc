@@ -31,7 +31,8 @@ struct stat Directory(ino_t ino) {
 class InodeTableTest : public testing::Test {
  protected:
   NodeId Look(NodeId parent, const std::string& name, const struct stat& st) {
-    return table_.RememberFound(parent, name, st, table_.NamesLost(parent));
+    return table_.RememberFound(parent, name, st,
+                                table_.TimesLost(parent, name));
   }
   // Another leg is the primary, and has these numbers.
   void Rekey(std::map<std::string, ino_t> numbers = {}) {
@@ -55,7 +56,7 @@ TEST_F(InodeTableTest, NamesOfOneFileAreOneNode) {
 
 TEST_F(InodeTableTest, WhatWasFoundBeforeItsNameMovedIsNotRemembered) {
   const NodeId node = Look(kRootNode, "a", File(10));
-  const uint64_t losses = table_.NamesLost(kRootNode);
+  const uint64_t losses = table_.TimesLost(kRootNode, "a");
   table_.MoveName(node, kRootNode, "a", kRootNode, "b");
   EXPECT_EQ(table_.RememberFound(kRootNode, "a", File(10), losses), 0);
   table_.MoveName(node, kRootNode, "b", kRootNode, "c");
@@ -64,7 +65,7 @@ TEST_F(InodeTableTest, WhatWasFoundBeforeItsNameMovedIsNotRemembered) {
 
 TEST_F(InodeTableTest, WhatWasFoundBeforeItWasRemovedIsNotRemembered) {
   const NodeId node = Look(kRootNode, "a", File(10));
-  const uint64_t losses = table_.NamesLost(kRootNode);
+  const uint64_t losses = table_.TimesLost(kRootNode, "a");
   table_.Detach(node);
   table_.RemoveName(node, kRootNode, "a");
   EXPECT_EQ(table_.RememberFound(kRootNode, "a", File(10), losses), 0);
