@@ -96,6 +96,7 @@ class Healer {
   Errno KeepForeign(Leg& leg, const std::string& path);
 
   // --- heal_file.cc ---
+  bool WalkIfWanted(bool hold_off_renames);
   // Before a file is written in place. Answers whether all of it may have to
   // be.
   ErrnoOr<bool> KeepForeign(const std::string& path, LegSet targets);

@@ -27,8 +27,7 @@ class LinkIndex : public NameWatch {
   std::optional<std::vector<std::string>> NamesOf(const std::string& path,
                                                   ino_t ino);
   // False when NamesOf has missed nothing since the last one. Takes long, and
-  // must not keep anybody from renaming a directory: to be called without the
-  // names lock.
+  // holds off nothing: what moves meanwhile may be missed.
   bool WalkIfWanted();
 
   void Moving() override;
