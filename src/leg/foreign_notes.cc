@@ -32,7 +32,8 @@ void ForeignNotes::Load(const Leg& leg) {
   }
   const ErrnoOr<std::vector<std::string>> names = ListNames(leg, NotesPath());
   std::lock_guard lock(mutex_);
-  loaded_ = true;
+  // What another thread has removed since must not come back.
+  if (std::exchange(loaded_, true)) return;
   if (!names.ok()) return;  // there are none, mostly
   for (const std::string& name : *names) {
     ino_t ino = 0;

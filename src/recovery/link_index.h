@@ -44,7 +44,7 @@ class LinkIndex : public NameWatch {
   void AddNewNames();
   void ForgetOtherPrimary();
   bool IsExact();
-  std::vector<std::string> Verified(ino_t ino);
+  std::optional<std::vector<std::string>> Verified(ino_t ino);
   std::optional<nlink_t> CountOf(const std::string& path, ino_t ino);
 
   Mirror* const mirror_;
