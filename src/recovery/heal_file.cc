@@ -91,7 +91,7 @@ bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
     case RegionKind::kEntries:
       healed = HealEntries(work, targets);
       // Of some file not all names were known.
-      for (int n = 0; !healed && n < kWalksMax && WalkIfWanted(n > 0); ++n) {
+      for (int n = 0; !healed && n < kWalksMax && links_->WalkIfWanted(); ++n) {
         healed = HealEntries(work, targets);
       }
       if (healed) mirror_->backlog().Healed();
@@ -108,14 +108,6 @@ bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
     progress_->unannounced = true;
   }
   return healed;
-}
-
-// Directories may be renamed meanwhile, unless they are held off: where they
-// are all the time, nothing else gets all names.
-bool Healer::WalkIfWanted(bool hold_off_renames) {
-  std::shared_lock names(mirror_->names_lock(), std::defer_lock);
-  if (hold_off_renames) names.lock();
-  return links_->WalkIfWanted();
 }
 
 void Healer::Blame(const Leg& leg, Errno error) {

@@ -29,12 +29,19 @@
 #include "leg/leg.h"
 #include "mirror/mirror.h"
 #include "recovery/foreign_keeper.h"
-#include "recovery/gone.h"
 #include "recovery/link_index.h"
 #include "recovery/pacer.h"
 #include "recovery/progress.h"
 
 namespace mirrorfs {
+
+// What says that no such object is there any more, or that something else has
+// taken its place or its directory's, rather than that it could not be reached.
+inline bool IsGone(Errno error) {
+  return error == Errno(ENOENT) || error == Errno(ENOTDIR) ||
+         error == Errno(ELOOP) || error == Errno(EISDIR) ||
+         error == Errno(ENXIO);
+}
 
 class Healer {
  public:
@@ -89,7 +96,6 @@ class Healer {
   Errno KeepForeign(Leg& leg, const std::string& path);
 
   // --- heal_file.cc ---
-  bool WalkIfWanted(bool hold_off_renames);
   // Before a file is written in place. Answers whether all of it may have to
   // be.
   ErrnoOr<bool> KeepForeign(const std::string& path, LegSet targets);

@@ -7,7 +7,6 @@
 
 #include "absl/strings/match.h"
 #include "leg/walk.h"
-#include "recovery/gone.h"
 #include "region/region_key.h"
 
 namespace mirrorfs {
@@ -24,10 +23,9 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(
   std::lock_guard lock(mutex_);
   ForgetOtherPrimary();
   AddNewNames();
-  const std::optional<std::vector<std::string>> verified = Verified(ino);
+  std::vector<std::string> valid = Verified(ino);
   const std::optional<nlink_t> names = CountOf(path, ino);
-  if (!names || !verified) return std::nullopt;
-  const std::vector<std::string>& valid = *verified;
+  if (!names) return std::nullopt;
   if (valid.size() < *names && !IsExact() &&
       ++incomplete_[ino] < kIncompleteMax) {
     walk_wanted_ = true;
@@ -61,20 +59,12 @@ bool LinkIndex::IsExact() {
   return exact_;
 }
 
-// Nothing when the leg does not answer: a name that is only taken for gone
-// would make a file of its own.
-std::optional<std::vector<std::string>> LinkIndex::Verified(ino_t ino) {
+std::vector<std::string> LinkIndex::Verified(ino_t ino) {
   std::vector<std::string>& paths = names_[ino];
-  bool certain = true;
   std::erase_if(paths, [&](const std::string& path) {
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
-    if (st.ok()) return st->st_ino != ino;
-    // EXDEV: something is mounted over it.
-    const bool gone = IsGone(st.error()) || st.error() == Errno(EXDEV);
-    certain = certain && gone;
-    return gone;
+    return !st.ok() || st->st_ino != ino;
   });
-  if (!certain) return std::nullopt;
   return paths;
 }
 

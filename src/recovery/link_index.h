@@ -27,7 +27,8 @@ class LinkIndex : public NameWatch {
   std::optional<std::vector<std::string>> NamesOf(const std::string& path,
                                                   ino_t ino);
   // False when NamesOf has missed nothing since the last one. Takes long, and
-  // holds off nothing: what moves meanwhile may be missed.
+  // must not keep anybody from renaming a directory: to be called without the
+  // names lock.
   bool WalkIfWanted();
 
   void Moving() override;
@@ -44,7 +45,7 @@ class LinkIndex : public NameWatch {
   void AddNewNames();
   void ForgetOtherPrimary();
   bool IsExact();
-  std::optional<std::vector<std::string>> Verified(ino_t ino);
+  std::vector<std::string> Verified(ino_t ino);
   std::optional<nlink_t> CountOf(const std::string& path, ino_t ino);
 
   Mirror* const mirror_;
