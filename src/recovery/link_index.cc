@@ -14,7 +14,7 @@ namespace {
 
 // Whoever takes too few names splits a file in two: only names that lie outside
 // the leg are a reason to, and those stay away however often one looks.
-constexpr int kIncompleteMax = 192;
+constexpr int kIncompleteMax = 64;
 
 }  // namespace
 
