@@ -306,10 +306,7 @@ void InodeTable::Rekey(
   }
   for (const auto& [id, path] : several) {
     const ino_t ino = ino_of(path);
-    std::lock_guard lock(mutex_);
-    Node* node = Get(id);
-    if (node == nullptr || ino == 0 || GetByIno(ino) != nullptr) continue;
-    AttachNode(node, ino);
+    if (ino != 0) LearnIno(id, ino);
   }
 }
 

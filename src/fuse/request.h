@@ -84,12 +84,8 @@ inline ErrnoOr<fuse_entry_param> FindEntry(FileSystem& fs, SharedNames& names,
   constexpr int kTriesMax = 16;
   for (int tries = 0; tries < kTriesMax; ++tries) {
     const uint64_t losses = fs.nodes().TimesLost(parent, name);
-    const ErrnoOr<struct stat> st =
-        StatToIdentify(fs, names, [&]() -> ErrnoOr<std::string> {
-          std::optional<std::string> path = fs.nodes().PathOf(parent, name);
-          if (!path) return Errno(ESTALE);
-          return *std::move(path);
-        });
+    const ErrnoOr<struct stat> st = StatToIdentify(
+        fs, names, [&] { return PathToChange(fs, parent, name); });
     if (!st.ok()) return st.error();
     const auto entry = fs.EntryFound(parent, name, *st, losses);
     if (entry) return *entry;
