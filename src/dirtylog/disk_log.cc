@@ -2,6 +2,7 @@
 #include "dirtylog/disk_log.h"
 
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
@@ -20,6 +21,7 @@
 #include "base/thread.h"
 #include "base/uuid.h"
 #include "dirtylog/store_dir.h"
+#include "dirtylog/store_files.h"
 #include "dirtylog/tail_file.h"
 
 namespace mirrorfs {
@@ -77,8 +79,9 @@ class NullLogger final : public rocksdb::Logger {
   void Logv(const char* format, va_list arguments) override {}
 };
 
-rocksdb::Options OpenOptions(bool create) {
+rocksdb::Options OpenOptions(rocksdb::Env* env, bool create) {
   rocksdb::Options options;
+  options.env = env;
   options.create_if_missing = create;
   options.error_if_exists = create;
   options.paranoid_checks = true;
@@ -136,6 +139,7 @@ class DiskLog::Db {
   TailFile tail_;
   uint64_t number_ = 0;
   bool failed_ = false;
+  const std::unique_ptr<rocksdb::Env> env_ = NewStoreEnv();
   std::unique_ptr<rocksdb::DB> db_;
 };
 
@@ -172,8 +176,8 @@ absl::StatusOr<std::unique_ptr<DiskLog::Db>> DiskLog::Db::OpenExisting(
 
 absl::Status DiskLog::Db::Open(bool create) {
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status status =
-      rocksdb::DB::Open(OpenOptions(create), StoreDbPath(dir_), &db);
+  const rocksdb::Status status = rocksdb::DB::Open(
+      OpenOptions(env_.get(), create), StoreDbPath(dir_), &db);
   db_.reset(db);
   room_.TakeIfAmple();
   return FromRocksDb(status, dir_);

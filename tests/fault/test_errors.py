@@ -9,7 +9,7 @@ import pytest
 
 from support.faulty_leg import (ATTRIBUTES, CONTENT, EVERYTHING, LOOKS, NAMES,
                                 READS, SYNCS)
-from support.mirror import wait_until
+from support.mirror import MountFailed, wait_until
 from support.scene import fails_legs
 
 pytestmark = pytest.mark.timeout_s(150)
@@ -194,4 +194,28 @@ def test_errors_that_all_legs_give_alike(scene, number):
     for leg in it.things:
         leg.clear()
     it.wait_back()
+    it.finish()
+
+
+@pytest.mark.parametrize("what", ["lookup", "statfs", "create", "write"])
+def test_the_disk_of_the_log_fails_while_it_is_opened(scene, what):
+    """At any of its requests, with an error that no disk of a database gives:
+    the mount is refused or comes up without it, and nobody is killed."""
+    it = scene("faulty", "plain", mount=False)
+    leg = it.things[0]
+    for skip in range(0, 60, 2):
+        rule = leg.fail(what, errno.ENODEV, skip=skip)
+        try:
+            it.mirror.mount()
+        except MountFailed as failed:
+            assert failed.code > 0, f"{failed} after {skip} of {what}"
+        else:
+            leg.clear()
+            it.wait_back()
+            it.mirror.umount()
+        struck = not leg.stats()["rules"] or leg.struck(rule)
+        leg.clear()
+        if not struck:
+            break
+    it.mirror.mount()
     it.finish()

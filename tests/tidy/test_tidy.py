@@ -45,7 +45,7 @@ MAY_INCLUDE_ONLY = {
 }
 # A library, and the only files that know it.
 KNOWN_TO_FEW = {
-    "rocksdb/": {"dirtylog/disk_log.cc"},
+    "rocksdb/": {"dirtylog/disk_log.cc", "dirtylog/store_files.cc"},
     "fuse": {"fuse/fuse_api.h"},
     "boost/": {"base/coroutine.cc"},
     "liburing": {"leg/parallel_sync.cc"},

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "dirtylog/store_files.h"
+
+#include <fcntl.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "base/errno.h"
+#include "base/fd.h"
+
+namespace mirrorfs {
+namespace {
+
+using rocksdb::FileOptions;
+using rocksdb::IODebugContext;
+using rocksdb::IOOptions;
+using rocksdb::IOStatus;
+
+IOStatus ToIoStatus(Errno error, const std::string& path) {
+  if (error.ok()) return IOStatus::OK();
+  if (error == Errno(ENOSPC)) {
+    IOStatus full = IOStatus::NoSpace(path, ErrnoText(error));
+    full.SetRetryable(true);
+    return full;
+  }
+  if (error == Errno(ENOENT)) {
+    return IOStatus::PathNotFound(path, ErrnoText(error));
+  }
+  return IOStatus::IOError(path, ErrnoText(error));
+}
+
+// A file that is written from its beginning to its end.
+class StoreFile final : public rocksdb::FSWritableFile {
+ public:
+  StoreFile(UniqueFd fd, std::string path, const FileOptions& options)
+      : FSWritableFile(options), fd_(std::move(fd)), path_(std::move(path)) {}
+  ~StoreFile() override { CutToSize(); }
+
+  using FSWritableFile::Append;
+  IOStatus Append(const rocksdb::Slice& data, const IOOptions&,
+                  IODebugContext*) override {
+    for (size_t done = 0; done < data.size();) {
+      const ssize_t put =
+          write(fd_.get(), data.data() + done, data.size() - done);
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) return ToIoStatus(Errno::Last(), path_);
+      done += put;
+      bytes_ += put;
+    }
+    return IOStatus::OK();
+  }
+
+  IOStatus Truncate(uint64_t bytes, const IOOptions&,
+                    IODebugContext*) override {
+    const Errno error = FromSyscall(ftruncate(fd_.get(), bytes));
+    if (error.ok()) bytes_ = bytes;
+    return ToIoStatus(error, path_);
+  }
+
+  IOStatus Flush(const IOOptions&, IODebugContext*) override {
+    return IOStatus::OK();
+  }
+  IOStatus Sync(const IOOptions&, IODebugContext*) override {
+    return ToIoStatus(FromSyscall(fdatasync(fd_.get())), path_);
+  }
+  IOStatus Fsync(const IOOptions&, IODebugContext*) override {
+    return ToIoStatus(FromSyscall(fsync(fd_.get())), path_);
+  }
+  bool IsSyncThreadSafe() const override { return true; }
+
+  IOStatus Close(const IOOptions&, IODebugContext*) override {
+    CutToSize();
+    return ToIoStatus(FromSyscall(close(fd_.Release())), path_);
+  }
+
+  uint64_t GetFileSize(const IOOptions&, IODebugContext*) override {
+    return bytes_;
+  }
+
+  // Ahead of what is written, so that a full disk is met before, and not in the
+  // middle of, a batch.
+  IOStatus Allocate(uint64_t offset, uint64_t bytes, const IOOptions&,
+                    IODebugContext*) override {
+    allocated_ = true;
+    return ToIoStatus(
+        FromSyscall(fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, offset, bytes)),
+        path_);
+  }
+
+ private:
+  // Lets go of what was allocated beyond the end; if that fails, it is only
+  // space.
+  void CutToSize() {
+    if (fd_.valid() && allocated_) (void)!ftruncate(fd_.get(), bytes_);
+  }
+
+  UniqueFd fd_;
+  const std::string path_;
+  uint64_t bytes_ = 0;
+  bool allocated_ = false;
+};
+
+class StoreFiles final : public rocksdb::FileSystemWrapper {
+ public:
+  StoreFiles() : FileSystemWrapper(FileSystem::Default()) {}
+
+  const char* Name() const override { return "mirrorfs-store"; }
+
+  IOStatus FileExists(const std::string& path, const IOOptions&,
+                      IODebugContext*) override {
+    const Errno error = FromSyscall(access(path.c_str(), F_OK));
+    if (error == Errno(ENOENT) || error == Errno(ENOTDIR)) {
+      return IOStatus::NotFound();
+    }
+    return ToIoStatus(error, path);
+  }
+
+  IOStatus NewWritableFile(const std::string& path, const FileOptions& options,
+                           std::unique_ptr<rocksdb::FSWritableFile>* file,
+                           IODebugContext*) override {
+    UniqueFd fd(
+        open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!fd.valid()) return ToIoStatus(Errno::Last(), path);
+    *file = std::make_unique<StoreFile>(std::move(fd), path, options);
+    return IOStatus::OK();
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<rocksdb::Env> NewStoreEnv() {
+  return rocksdb::NewCompositeEnv(std::make_shared<StoreFiles>());
+}
+
+}  // namespace mirrorfs
