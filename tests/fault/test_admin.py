@@ -9,7 +9,7 @@ import pytest
 from support.mirror import MountFailed, process_exists
 from support.scene import BLOCK, fails_legs, missing_bytes
 
-pytestmark = [pytest.mark.timeout_s(150), fails_legs]
+pytestmark = [pytest.mark.timeout_s(400), fails_legs]
 
 MIB = 1 << 20
 

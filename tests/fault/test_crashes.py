@@ -15,7 +15,7 @@ from support.faulty_leg import CONTENT, EVERYTHING
 from support.mirror import SLOWNESS, MountFailed, wait_until
 from support.scene import fails_legs, kill_points, knows_command
 
-pytestmark = [pytest.mark.timeout_s(240), fails_legs]
+pytestmark = [pytest.mark.timeout_s(900), fails_legs]
 
 ROUNDS = max(2, int(os.environ.get("MIRRORFS_KILLS", "6")) // 3)
 

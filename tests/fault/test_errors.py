@@ -12,7 +12,7 @@ from support.faulty_leg import (ATTRIBUTES, CONTENT, EVERYTHING, LOOKS, NAMES,
 from support.mirror import MountFailed, wait_until
 from support.scene import fails_legs
 
-pytestmark = pytest.mark.timeout_s(150)
+pytestmark = pytest.mark.timeout_s(400)
 
 NAMES_OF_LEGS = "ab"
 

@@ -12,7 +12,7 @@ from support import compare
 from support.mirror import run, wait_until
 from support.scene import fails_legs, needs_command, not_yet
 
-pytestmark = pytest.mark.timeout_s(150)
+pytestmark = pytest.mark.timeout_s(400)
 
 
 @fails_legs

@@ -14,7 +14,7 @@ from support.faulty_leg import (CONTENT, EVERYTHING, LOOKS, NAMES, READS,
 from support.mirror import SLOWNESS, mounts_at, wait_until
 from support.scene import LEG_TIMEOUT, hangs_no_more
 
-pytestmark = [pytest.mark.timeout_s(150), hangs_no_more]
+pytestmark = [pytest.mark.timeout_s(400), hangs_no_more]
 
 
 def reading(number):

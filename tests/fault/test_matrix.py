@@ -22,7 +22,7 @@ from support.scene import fails_legs
 WALKS = int(os.environ.get("MIRRORFS_MATRIX", "3"))
 STEPS = 14
 
-pytestmark = [pytest.mark.timeout_s(240), fails_legs]
+pytestmark = [pytest.mark.timeout_s(900), fails_legs]
 
 
 class Walk:

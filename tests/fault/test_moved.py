@@ -14,7 +14,7 @@ from support.mirror import MountFailed, wait_until
 from support.scene import fails_legs
 from support.syscalls import RENAME_EXCHANGE, renameat2
 
-pytestmark = [pytest.mark.timeout_s(150), fails_legs]
+pytestmark = [pytest.mark.timeout_s(400), fails_legs]
 
 MIB = 1 << 20
 FILE_BYTES = 50000

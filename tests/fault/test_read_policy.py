@@ -11,7 +11,7 @@ import pytest
 from support.mirror import wait_until
 from support.scene import REGION
 
-pytestmark = pytest.mark.timeout_s(150)
+pytestmark = pytest.mark.timeout_s(400)
 
 UNCACHED = "cache=none"  # each read of the mount is one of a leg
 

@@ -14,7 +14,7 @@ from support.scene import BLOCK, fails_legs
 from support.syscalls import RENAME_EXCHANGE, renameat2
 from support.trees import change_everything, make_tree
 
-pytestmark = [pytest.mark.timeout_s(150), fails_legs]
+pytestmark = [pytest.mark.timeout_s(400), fails_legs]
 
 MIB = 1 << 20
 

@@ -12,7 +12,7 @@ from support.faulty_leg import EVERYTHING
 from support.mirror import MountFailed
 from support.scene import fails_legs
 
-pytestmark = [pytest.mark.timeout_s(240), fails_legs]
+pytestmark = [pytest.mark.timeout_s(900), fails_legs]
 
 
 @pytest.mark.parametrize("count", [3, 5])

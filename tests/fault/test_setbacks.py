@@ -8,7 +8,7 @@ import pytest
 
 from support.mirror import wait_until
 
-pytestmark = pytest.mark.timeout_s(150)
+pytestmark = pytest.mark.timeout_s(400)
 
 
 def failing(it, number):

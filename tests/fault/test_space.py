@@ -12,7 +12,7 @@ import pytest
 from support.mirror import run, wait_until
 from support.scene import fails_legs, knows_option, pending
 
-pytestmark = pytest.mark.timeout_s(200)
+pytestmark = pytest.mark.timeout_s(400)
 
 MIB = 1 << 20
 degrades = pending(knows_option("on-enospc"), "on-enospc=")

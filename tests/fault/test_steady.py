@@ -11,7 +11,7 @@ import pytest
 from support.mirror import run, wait_until
 from support.scene import fails_legs
 
-pytestmark = [pytest.mark.timeout_s(150), pytest.mark.sanitizer, fails_legs]
+pytestmark = [pytest.mark.timeout_s(400), pytest.mark.sanitizer, fails_legs]
 
 MIB = 1 << 20
 
@@ -218,7 +218,7 @@ def test_names_outside_the_leg_hold_up_nothing(scene):
     (mnt / "new").touch()
     (mnt / "d/other").write_text("changed")
     it.mirror.cli("online", mnt, it.names[1])
-    it.wait_back(1, timeout=20)
+    it.wait_back(1)
     shutil.rmtree(snapshot)
     it.finish()
 

@@ -282,7 +282,7 @@ class Mirror:
     def dirty(self):
         return json.loads(self.cli("dirty", self.mnt, "--json").stdout)
 
-    def wait_sync(self, timeout=60):
+    def wait_sync(self, timeout=180):
         self.cli("wait-sync", self.mnt, "--timeout",
                  f"{int(timeout * SLOWNESS)}s", timeout=timeout + 30)
 

@@ -17,6 +17,9 @@ from support.mirror import (CLI, HELPER, REPO, SLOWNESS, run, thread_states,
                             wait_until)
 
 LEG_TIMEOUT = 3
+# No more than a guard against waiting for ever: how fast a leg catches up under
+# load is up to the machine, and to what else is tested at the same time.
+CATCH_UP = 180
 REGION = 64 << 10
 BLOCK = 64 << 10  # what recovery compares and copies at once
 
@@ -190,7 +193,7 @@ class Scene:
         self.wait_state(i, "failed", "missing", "stale", "offline", "resync",
                         timeout=timeout)
 
-    def wait_back(self, *legs, timeout=60):
+    def wait_back(self, *legs, timeout=CATCH_UP):
         for i in legs or range(len(self.names)):
             self.wait_state(i, "in-sync", timeout=timeout)
 
