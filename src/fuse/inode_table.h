@@ -179,6 +179,7 @@ class InodeTable {
   void DetachNode(Node* node);
   void SetFirstName(Node* node, Name name);
   void AddNameTo(Node* node, Node* parent, absl::string_view name);
+  void MakeFirst(Node* node, const Node* parent, absl::string_view name);
   bool DropNameOf(Node* node, const Node* parent, absl::string_view name);
   void Release(Node* node);  // erases it when nothing holds it
   std::optional<std::string> PathOfNode(const Node* node) const;

@@ -47,8 +47,6 @@ def remount(mirror, options):
         mirror.mount(*options)
 
 
-@pytest.mark.xfail(reason="failed once beside other tests; not explained yet",
-                   strict=False)
 @no_timeouts
 def test_a_name_that_is_replaced_is_always_there(mirror, options):
     """The kernel looks again when it is told that what it found is gone, but
