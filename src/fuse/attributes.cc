@@ -13,7 +13,7 @@ namespace {
 void AnswerAttributes(fuse_req_t request, NodeId id, const ObjectRef& object) {
   FileSystem& fs = FsOf(request);
   const ErrnoOr<struct stat> st = fs.mirror().Stat(object);
-  if (!st.ok()) return Answer(request, st.error());
+  if (!st.ok()) return Answer(request, ErrorAbout(object, st.error()));
   const struct stat shown = fs.Show(*st, id);
   fuse_reply_attr(request, &shown, fs.AttrTimeout(shown));
 }
@@ -97,7 +97,7 @@ void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
   const Errno error = AsksToTakeSetId(request, *object, valid)
                           ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
                           : SetAttributes(fs.mirror(), *object, *wanted, valid);
-  if (!error.ok()) return Answer(request, error);
+  if (!error.ok()) return Answer(request, ErrorAbout(*object, error));
   AnswerAttributes(request, id, *object);
 }
 
@@ -125,7 +125,7 @@ void Getxattr(fuse_req_t request, fuse_ino_t id, const char* name,
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   const ErrnoOr<std::string> value = fs.mirror().GetXattr(*object, name);
-  if (!value.ok()) return Answer(request, value.error());
+  if (!value.ok()) return Answer(request, ErrorAbout(*object, value.error()));
   AnswerSized(request, *value, size);
 }
 
@@ -135,7 +135,7 @@ void Listxattr(fuse_req_t request, fuse_ino_t id, size_t size) {
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   const ErrnoOr<std::vector<std::string>> list = fs.mirror().ListXattr(*object);
-  if (!list.ok()) return Answer(request, list.error());
+  if (!list.ok()) return Answer(request, ErrorAbout(*object, list.error()));
   std::string text;
   // Others do not see these on a local file system; the daemon always does.
   const bool sees_trusted = fuse_req_ctx(request)->uid == 0;
@@ -155,7 +155,7 @@ void ChangeXattr(fuse_req_t request, NodeId id, Change change) {
   const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  Answer(request, change(fs.mirror(), *object));
+  Answer(request, ErrorAbout(*object, change(fs.mirror(), *object)));
 }
 
 void Setxattr(fuse_req_t request, fuse_ino_t id, const char* name,

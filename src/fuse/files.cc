@@ -42,12 +42,10 @@ void Open(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
     if (!object.ok()) {
       error = object.error();
     } else if (IsForWriting(info->flags)) {
-      error = fs.mirror().OpenForWrite(*object, *file);
+      error = ErrorAbout(*object, fs.mirror().OpenForWrite(*object, *file));
     } else {
-      error = fs.mirror().OpenForRead(*object, *file);
+      error = ErrorAbout(*object, fs.mirror().OpenForRead(*object, *file));
     }
-    // Nobody had it open when its last name went.
-    if (error == Errno(ENOENT) && !object->named) error = Errno(ESTALE);
     SetHandle(info, std::move(file));
   }
   if (!error.ok()) {

@@ -111,6 +111,12 @@ inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
   return *std::move(ref);
 }
 
+// What the kernel is told of an error about the object. That it is not there,
+// when it has no name, means that nobody has it open any more: as above.
+inline Errno ErrorAbout(const ObjectRef& object, Errno error) {
+  return !object.named && error == Errno(ENOENT) ? Errno(ESTALE) : error;
+}
+
 // True when it cannot be seen cheaply.
 inline bool MayHaveSetId(Mirror& mirror, const ObjectRef& object) {
   if (object.open == nullptr) return true;
