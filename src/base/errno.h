@@ -106,6 +106,21 @@ constexpr bool IsRefusal(Errno error) {
   }
 }
 
+// No such object is there any more, or something else has taken its place or
+// its directory's, rather than that it could not be reached.
+constexpr bool IsGone(Errno error) {
+  switch (error.value()) {
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case EISDIR:
+    case ENXIO:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // "Input/output error" and the like, thread-safe.
 std::string ErrnoText(Errno error);
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "absl/strings/string_view.h"
 
 namespace mirrorfs {
@@ -10,14 +13,40 @@ namespace mirrorfs {
 class NameWatch {
  public:
   virtual ~NameWatch() = default;
-  // A file is about to get a name. Each call is followed by one of Moved.
+  // A file is about to get another name, and nothing holds that up any more.
+  // Each call is followed by one of Moved.
   virtual void Moving() = 0;
-  // `path`: the name; empty if nothing came of it.
-  virtual void Moved(absl::string_view path) = 0;
+  // Names that it has now, as far as they may be new to the watch; none if
+  // nothing came of it.
+  virtual void Moved(const std::vector<std::string>& paths) = 0;
   // A directory has moved, or changed places with what was at `to`. No name
   // moves meanwhile.
   virtual void DirMoved(absl::string_view from, absl::string_view to,
                         bool exchanged) = 0;
+};
+
+// One request that gives names to files, for who watches, if anybody.
+class FileMove {
+ public:
+  explicit FileMove(NameWatch* watch) : watch_(watch) {}
+  FileMove(const FileMove&) = delete;
+  FileMove& operator=(const FileMove&) = delete;
+  ~FileMove() {
+    if (begun_) watch_->Moved(paths_);
+  }
+
+  void Begin() {
+    if (watch_ == nullptr) return;
+    begun_ = true;
+    watch_->Moving();
+  }
+  // It was done.
+  void CameTo(absl::string_view path) { paths_.emplace_back(path); }
+
+ private:
+  NameWatch* const watch_;
+  bool begun_ = false;
+  std::vector<std::string> paths_;
 };
 
 }  // namespace mirrorfs

@@ -132,7 +132,11 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
         RegionKey::Entries(std::string(ParentPath(object.path))));
     request.names.push_back(RegionKey::Attributes(object.path));
   }
-  if (name_watch_ != nullptr) name_watch_->Moving();
+  FileMove move(name_watch_);
+  request.also = [&](LegSet) {
+    move.Begin();
+    return false;
+  };
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
@@ -146,7 +150,9 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
         return fd.valid() ? leg.LinkFd(fd, path) : Errno(ENOENT);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
-  if (name_watch_ != nullptr) name_watch_->Moved(error.ok() ? path : "");
+  // The old one, too: a file of one name is nobody's concern.
+  if (error.ok()) move.CameTo(path);
+  if (error.ok() && object.named) move.CameTo(object.path);
   return FinishNew(path, error);
 }
 
@@ -269,7 +275,9 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   const bool exchanges = flags & RENAME_EXCHANGE;
   const bool other_stays = exchanges || victim.replaced == Replaced::kLivesOn;
   DirtyLog::Moving moving;
+  FileMove move(object.is_dir ? nullptr : name_watch_);
   request.also = [&](LegSet down) {
+    move.Begin();
     const LegSet without = WithoutMove(from, to, down);
     const Origins moved = OriginsOf(from, without);
     const Origins swapped = OriginsOf(to, without);
@@ -281,11 +289,6 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
     MarkMoved(object, to, moved, without, &moving);
     return flush || moving.unflushed;
   };
-  const auto watch = [&](auto call) {
-    if (name_watch_ != nullptr && !object.is_dir) call(*name_watch_);
-  };
-  watch([](NameWatch& names) { names.Moving(); });
-  if (exchanges) watch([](NameWatch& names) { names.Moving(); });
   LegSet took;
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
@@ -305,11 +308,8 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       });
-  const auto moved = [&](absl::string_view path) {
-    watch([&](NameWatch& names) { names.Moved(error.ok() ? path : ""); });
-  };
-  moved(to);
-  if (exchanges) moved(from);
+  if (error.ok()) move.CameTo(to);
+  if (error.ok() && exchanges) move.CameTo(from);
   if (!error.ok()) {
     // Else each one that is refused would double what the log says of a tree.
     if (object.is_dir && took.empty()) log_->UndoMove(moving);

@@ -27,9 +27,6 @@ constexpr uint64_t kPieceBytes = 1 << 20;
 // Somebody makes the file longer all the time.
 constexpr int kTailTriesMax = 16;
 
-// A walk is no snapshot: a name that moves at the same time may be missed.
-constexpr int kWalksMax = 2;
-
 bool IsRegular(const LegFd& fd) {
   const ErrnoOr<mode_t> mode = ModeOf(fd);
   return mode.ok() && S_ISREG(*mode);
@@ -90,8 +87,8 @@ bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
   switch (work.key.kind) {
     case RegionKind::kEntries:
       healed = HealEntries(work, targets);
-      // Of some file not all names were known.
-      for (int n = 0; !healed && n < kWalksMax && links_->WalkIfWanted(); ++n) {
+      // The names of some file were not known.
+      if (!healed && links_->WalkIfWanted(*stopping_)) {
         healed = HealEntries(work, targets);
       }
       if (healed) mirror_->backlog().Healed();

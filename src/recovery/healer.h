@@ -35,14 +35,6 @@
 
 namespace mirrorfs {
 
-// What says that no such object is there any more, or that something else has
-// taken its place or its directory's, rather than that it could not be reached.
-inline bool IsGone(Errno error) {
-  return error == Errno(ENOENT) || error == Errno(ENOTDIR) ||
-         error == Errno(ELOOP) || error == Errno(EISDIR) ||
-         error == Errno(ENXIO);
-}
-
 class Healer {
  public:
   Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress, Pacer* pacer,

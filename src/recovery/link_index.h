@@ -1,38 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "base/handover_lock.h"
-#include "leg/leg.h"
 #include "mirror/mirror.h"
 
 namespace mirrorfs {
 
 // All names of the primary's files that have several, which no file system can
-// be asked for: a walk of the whole leg finds them. Made on first use, because
-// few repairs need it. Thread-safe.
+// be asked for: a walk of the whole leg finds them. Made when it is first
+// needed, because few repairs need it; from then on it is told of every name
+// that moves. Thread-safe.
 class LinkIndex : public NameWatch {
  public:
   explicit LinkIndex(Mirror* mirror) : mirror_(mirror) {}
 
   // Paths that lead to the file at `path`, which has that inode number, sorted;
-  // nothing if it has another by now. Nothing, too, when it knows fewer than
-  // the file has and names have moved since the last walk: to be asked again
-  // after WalkIfWanted. Names that are not found when none moves, or however
-  // often one tries, lie outside the leg.
+  // nothing if it has another by now. Nothing, too, as long as it cannot know
+  // them all: to be asked again, after WalkIfWanted. Names that it does not
+  // find while none moves lie outside the leg. The names lock is held.
   std::optional<std::vector<std::string>> NamesOf(const std::string& path,
                                                   ino_t ino);
-  // False when NamesOf has missed nothing since the last one. Takes long, and
-  // must not keep anybody from renaming a directory: to be called without the
-  // names lock.
-  bool WalkIfWanted();
+  // False when NamesOf has not asked for it. Takes long, unless `stopping`, and
+  // holds the names lock for one directory at a time: to be called without it.
+  bool WalkIfWanted(const std::atomic<bool>& stopping);
 
   void Moving() override;
-  void Moved(absl::string_view path) override;
+  void Moved(const std::vector<std::string>& paths) override;
   void DirMoved(absl::string_view from, absl::string_view to,
                 bool exchanged) override;
   // Nothing is being repaired: there is no need to keep track.
@@ -40,25 +43,41 @@ class LinkIndex : public NameWatch {
 
  private:
   using Names = absl::flat_hash_map<ino_t, std::vector<std::string>>;
+  // What one directory of the primary holds.
+  struct Listing {
+    std::vector<std::pair<std::string, struct stat>> files;
+    std::vector<std::string> directories;
+    bool whole = true;
+  };
 
-  static void Add(const std::string& path, const struct stat& st, Names* names);
-  void AddNewNames();
-  void ForgetOtherPrimary();
-  bool IsExact();
-  std::vector<std::string> Verified(ino_t ino);
-  std::optional<nlink_t> CountOf(const std::string& path, ino_t ino);
+  bool VisitNext();
+  bool IsVisited(ino_t directory);
+  Listing List(const std::string& directory) const;
+  void ForgetLocked();
+  bool ForgetOtherPrimaryLocked();
+  void AddLocked(const std::string& path, const struct stat& st);
+  std::optional<uint64_t> AddNewNamesLocked();
+  bool NoneMovedSince(std::optional<uint64_t> moves);
+  std::optional<std::vector<std::string>> VerifiedLocked(ino_t ino);
 
   Mirror* const mirror_;
+
   HandoverMutex mutex_;
   Names names_;
-  bool walk_wanted_ = false;
   uint64_t primary_epoch_ = 0;
+  bool walk_wanted_ = false;
+  bool complete_ = false;  // a walk has ended that saw everything
+  // Of the walk under way: paths to be visited, and directories that were. By
+  // number, so that one that moves is neither missed nor visited twice.
+  std::vector<std::string> to_visit_;
+  absl::flat_hash_set<ino_t> visited_;
   absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
 
-  std::mutex new_names_mutex_;  // a leaf: names are told by requests
+  std::mutex moves_mutex_;  // a leaf: moves are told by requests
   bool in_use_ = false;
-  bool exact_ = false;  // no name has moved since the walk began
+  bool overflowed_ = false;  // names were lost: a walk has to find them
   int moving_ = 0;
+  uint64_t moves_ = 0;  // how many have begun
   std::vector<std::string> new_names_;
 };
 

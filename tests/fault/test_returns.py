@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import shutil
+import threading
 
 import pytest
 
@@ -299,4 +300,50 @@ def test_the_disk_forgets_what_was_not_synced(scene, number):
         # The mirror has told it to keep all that it has been given. That is
         # syncfs(2), which the kernel does not pass on to a FUSE file system.
         leg.command(command="synced")
+    it.finish()
+
+
+def keep_moving(directories, elsewhere, stopped):
+    """Each goes there and back, again and again."""
+    while not stopped.is_set():
+        for directory in directories:
+            directory.rename(elsewhere / directory.name)
+            (elsewhere / directory.name).rename(directory)
+
+
+@pytest.mark.parametrize("kinds", [("plain", "plain"), ("plain", "faulty")])
+def test_links_into_directories_that_move_all_the_time(scene, kinds):
+    """All names of a file are found, wherever they are just then."""
+    it = scene(*kinds)
+    mnt = it.mirror.mnt
+    moving = [mnt / "deep" / f"d{n}" for n in range(8)]
+    for directory in moving:
+        directory.mkdir(parents=True)
+    (mnt / "still").mkdir()
+    (mnt / "elsewhere").mkdir()
+    # So that who looks for names takes longer than a directory stays in place.
+    for n in range(300):
+        (mnt / "deep" / "more" / f"d{n}").mkdir(parents=True)
+        (mnt / "deep" / "more" / f"d{n}" / "file").touch()
+    for n in range(60):
+        (mnt / "still" / f"f{n}").write_bytes(b"x" * n)
+        os.link(mnt / "still" / f"f{n}", moving[n % 8] / f"a{n}")
+    it.mirror.wait_sync()
+    it.mirror.cli("offline", mnt, it.names[1])
+    for n in range(60):
+        os.link(mnt / "still" / f"f{n}", moving[(n + 3) % 8] / f"b{n}")
+        if n % 3 == 0:
+            (moving[n % 8] / f"a{n}").unlink()
+        if n % 5 == 0:
+            (mnt / "still" / f"f{n}").rename(mnt / "still" / f"g{n}")
+    stopped = threading.Event()
+    mover = threading.Thread(target=keep_moving,
+                             args=(moving, mnt / "elsewhere", stopped))
+    mover.start()
+    try:
+        it.mirror.cli("online", mnt, it.names[1])
+        it.wait_back(1)
+    finally:
+        stopped.set()
+        mover.join()
     it.finish()
