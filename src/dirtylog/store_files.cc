@@ -34,11 +34,15 @@ IOStatus ToIoStatus(Errno error, const std::string& path) {
   return IOStatus::IOError(path, ErrnoText(error));
 }
 
-// A file that is written from its beginning to its end.
+// A file that is only written at its end.
 class StoreFile final : public rocksdb::FSWritableFile {
  public:
-  StoreFile(UniqueFd fd, std::string path, const FileOptions& options)
-      : FSWritableFile(options), fd_(std::move(fd)), path_(std::move(path)) {}
+  StoreFile(UniqueFd fd, std::string path, uint64_t bytes,
+            const FileOptions& options)
+      : FSWritableFile(options),
+        fd_(std::move(fd)),
+        path_(std::move(path)),
+        bytes_(bytes) {}
   ~StoreFile() override { CutToSize(); }
 
   using FSWritableFile::Append;
@@ -101,7 +105,7 @@ class StoreFile final : public rocksdb::FSWritableFile {
 
   UniqueFd fd_;
   const std::string path_;
-  uint64_t bytes_ = 0;
+  uint64_t bytes_;  // its size
   bool allocated_ = false;
 };
 
@@ -123,10 +127,32 @@ class StoreFiles final : public rocksdb::FileSystemWrapper {
   IOStatus NewWritableFile(const std::string& path, const FileOptions& options,
                            std::unique_ptr<rocksdb::FSWritableFile>* file,
                            IODebugContext*) override {
-    UniqueFd fd(
-        open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    return Open(path, O_CREAT | O_TRUNC, options, file);
+  }
+
+  // A journal, of which only what was allocated beyond its end is cut off.
+  IOStatus ReopenWritableFile(const std::string& path,
+                              const FileOptions& options,
+                              std::unique_ptr<rocksdb::FSWritableFile>* file,
+                              IODebugContext*) override {
+    return Open(path, O_APPEND, options, file);
+  }
+
+ private:
+  static IOStatus Open(const std::string& path, int flags,
+                       const FileOptions& options,
+                       std::unique_ptr<rocksdb::FSWritableFile>* file) {
+    file->reset();
+    UniqueFd fd;
+    do {
+      fd = UniqueFd(open(path.c_str(), flags | O_WRONLY | O_CLOEXEC, 0600));
+    } while (!fd.valid() && errno == EINTR);
     if (!fd.valid()) return ToIoStatus(Errno::Last(), path);
-    *file = std::make_unique<StoreFile>(std::move(fd), path, options);
+    struct stat st = {};
+    const Errno error = FromSyscall(fstat(fd.get(), &st));
+    if (!error.ok()) return ToIoStatus(error, path);
+    *file =
+        std::make_unique<StoreFile>(std::move(fd), path, st.st_size, options);
     return IOStatus::OK();
   }
 };

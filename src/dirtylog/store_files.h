@@ -3,8 +3,8 @@
 // The file system as RocksDB sees it. Its own end of it takes some errors of a
 // disk that fails for impossible, and with assertions, as distributions build
 // it, ends the process (RocksDB 7.8, env/: FileExists with any errno but EIO
-// and ENOMEM; NewWritableFile where fstatfs fails). A leg may give any error at
-// any moment, so these two are done here; the rest is left to RocksDB.
+// and ENOMEM; files opened for writing where fstatfs fails). A leg may give any
+// error at any moment, so these are done here; the rest is left to RocksDB.
 #pragma once
 
 #include <memory>

@@ -21,6 +21,7 @@ void AnswerAttributes(fuse_req_t request, NodeId id, const ObjectRef& object) {
 void Getattr(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
   const SharedNames names = HoldNames(fs);
+  const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   AnswerAttributes(request, id, *object);
@@ -122,6 +123,7 @@ void Getxattr(fuse_req_t request, fuse_ino_t id, const char* name,
               size_t size) {
   FileSystem& fs = FsOf(request);
   const SharedNames names = HoldNames(fs);
+  const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   const ErrnoOr<std::string> value = fs.mirror().GetXattr(*object, name);
@@ -132,6 +134,7 @@ void Getxattr(fuse_req_t request, fuse_ino_t id, const char* name,
 void Listxattr(fuse_req_t request, fuse_ino_t id, size_t size) {
   FileSystem& fs = FsOf(request);
   const SharedNames names = HoldNames(fs);
+  const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   const ErrnoOr<std::vector<std::string>> list = fs.mirror().ListXattr(*object);

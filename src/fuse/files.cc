@@ -79,9 +79,10 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
     entry = *found;
     file = fs.nodes().Open(entry.ino, file);
     const ErrnoOr<ObjectRef> object = ObjectOf(fs, entry.ino);
-    const Errno error = !object.ok() ? object.error()
-                        : made       ? kOk
-                                     : fs.mirror().OpenForWrite(*object, *file);
+    Errno error = object.error();
+    if (object.ok() && !made) {
+      error = ErrorAbout(*object, fs.mirror().OpenForWrite(*object, *file));
+    }
     SetHandle(info, std::move(file));
     if (!error.ok()) {
       DropHandle(fs, entry.ino, info);

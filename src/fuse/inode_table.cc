@@ -126,11 +126,7 @@ NodeId InodeTable::RememberLocked(Node* parent, absl::string_view name,
   if (node == nullptr) node = NewNode(st, created_ns);
   ++node->lookups;
   node->linked |= !node->is_dir && st.st_nlink > 1;
-  if (parent == nullptr) return node->id;
-  AddNameTo(node, parent, name);
-  // Of a file that has one name: another that is known of it is being moved to
-  // this one, and leads nowhere already.
-  if (!node->is_dir && st.st_nlink == 1) MakeFirst(node, parent, name);
+  if (parent != nullptr) AddNameTo(node, parent, name);
   return node->id;
 }
 
@@ -202,18 +198,6 @@ void InodeTable::AddNameTo(Node* node, Node* parent, absl::string_view name) {
     node->more_names->push_back({parent, std::string(name)});
   }
   ++parent->children;
-}
-
-// The name, which is one of the node's, is what PathOf answers.
-void InodeTable::MakeFirst(Node* node, const Node* parent,
-                           absl::string_view name) {
-  if (!node->more_names) return;
-  for (Name& other : *node->more_names) {
-    if (other.parent != parent || other.text != name) continue;
-    Name first = std::exchange(other, node->name);
-    SetFirstName(node, std::move(first));
-    return;
-  }
 }
 
 bool InodeTable::DropNameOf(Node* node, const Node* parent,

@@ -104,8 +104,8 @@ class InodeTable {
   std::vector<NodeId> OpenNodes() const;
   std::vector<std::shared_ptr<OpenFile>> OpenFiles() const;
 
-  // Held shared by whoever uses the node's path for a change of its content,
-  // exclusively by who changes what it is called.
+  // Held shared by whoever uses the node's path, exclusively by who changes
+  // what it is called.
   HandoverSharedMutex& Stripe(NodeId id) { return stripes_[id % kStripes]; }
 
   size_t size() const;
@@ -179,7 +179,6 @@ class InodeTable {
   void DetachNode(Node* node);
   void SetFirstName(Node* node, Name name);
   void AddNameTo(Node* node, Node* parent, absl::string_view name);
-  void MakeFirst(Node* node, const Node* parent, absl::string_view name);
   bool DropNameOf(Node* node, const Node* parent, absl::string_view name);
   void Release(Node* node);  // erases it when nothing holds it
   std::optional<std::string> PathOfNode(const Node* node) const;

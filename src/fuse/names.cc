@@ -305,6 +305,7 @@ void Rename(fuse_req_t request, fuse_ino_t parent, const char* name,
 void Readlink(fuse_req_t request, fuse_ino_t id) {
   FileSystem& fs = FsOf(request);
   const SharedNames names = HoldNames(fs);
+  const std::shared_lock stripe(fs.nodes().Stripe(id));
   const std::optional<std::string> path = fs.nodes().PathOf(id);
   if (!path) return Answer(request, Errno(ESTALE));
   const ErrnoOr<std::string> target = fs.mirror().Readlink(*path);

@@ -141,9 +141,14 @@ Errno Mirror::OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
   if (!misses.refused.ok() && undo) {
     // What does not fit on one leg is not done on any. The regions stay marked
     // until the taking back is durable, too.
-    bool undone = undo(leg(decided)).ok();
-    done.ForEach([&](LegSlot slot) { undone &= undo(leg(slot)).ok(); });
-    if (undone) return misses.refused;
+    if (undo(leg(decided)).ok()) {
+      LegSet kept;
+      done.ForEach([&](LegSlot slot) {
+        if (!undo(leg(slot)).ok()) kept |= LegSet::Of(slot);
+      });
+      if (kept.empty()) return misses.refused;
+      return RecordFailures(change, kept, misses.refused);
+    }
   }
   // What stands on the primary has happened, for names and attributes; content
   // may well be there in part when there is no space.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -13,11 +14,11 @@ namespace mirrorfs {
 class NameWatch {
  public:
   virtual ~NameWatch() = default;
-  // A file is about to get another name, and nothing holds that up any more.
-  // Each call is followed by one of Moved.
-  virtual void Moving() = 0;
-  // Names that it has now, as far as they may be new to the watch; none if
-  // nothing came of it.
+  // Files are about to have other names, and nothing holds that up any more.
+  // Each call is followed by one of Moved. `paths`: all that may be a name of
+  // one of them before or after.
+  virtual void Moving(const std::vector<std::string>& paths) = 0;
+  // It was done, or not, or taken back.
   virtual void Moved(const std::vector<std::string>& paths) = 0;
   // A directory has moved, or changed places with what was at `to`. No name
   // moves meanwhile.
@@ -25,10 +26,11 @@ class NameWatch {
                         bool exchanged) = 0;
 };
 
-// One request that gives names to files, for who watches, if anybody.
+// One request that gives other names to files, for who watches, if anybody.
 class FileMove {
  public:
-  explicit FileMove(NameWatch* watch) : watch_(watch) {}
+  FileMove(NameWatch* watch, std::vector<std::string> paths)
+      : watch_(watch), paths_(std::move(paths)) {}
   FileMove(const FileMove&) = delete;
   FileMove& operator=(const FileMove&) = delete;
   ~FileMove() {
@@ -38,15 +40,13 @@ class FileMove {
   void Begin() {
     if (watch_ == nullptr) return;
     begun_ = true;
-    watch_->Moving();
+    watch_->Moving(paths_);
   }
-  // It was done.
-  void CameTo(absl::string_view path) { paths_.emplace_back(path); }
 
  private:
   NameWatch* const watch_;
+  const std::vector<std::string> paths_;
   bool begun_ = false;
-  std::vector<std::string> paths_;
 };
 
 }  // namespace mirrorfs

@@ -132,7 +132,10 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
         RegionKey::Entries(std::string(ParentPath(object.path))));
     request.names.push_back(RegionKey::Attributes(object.path));
   }
-  FileMove move(name_watch_);
+  // The old name, too: a file that had one was nobody's concern.
+  std::vector<std::string> paths = {std::string(path)};
+  if (object.named) paths.push_back(object.path);
+  FileMove move(name_watch_, std::move(paths));
   request.also = [&](LegSet) {
     move.Begin();
     return false;
@@ -150,9 +153,6 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
         return fd.valid() ? leg.LinkFd(fd, path) : Errno(ENOENT);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
-  // The old one, too: a file of one name is nobody's concern.
-  if (error.ok()) move.CameTo(path);
-  if (error.ok() && object.named) move.CameTo(object.path);
   return FinishNew(path, error);
 }
 
@@ -275,7 +275,8 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   const bool exchanges = flags & RENAME_EXCHANGE;
   const bool other_stays = exchanges || victim.replaced == Replaced::kLivesOn;
   DirtyLog::Moving moving;
-  FileMove move(object.is_dir ? nullptr : name_watch_);
+  FileMove move(object.is_dir ? nullptr : name_watch_,
+                {std::string(from), std::string(to)});
   request.also = [&](LegSet down) {
     move.Begin();
     const LegSet without = WithoutMove(from, to, down);
@@ -308,15 +309,14 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       });
-  if (error.ok()) move.CameTo(to);
-  if (error.ok() && exchanges) move.CameTo(from);
+  // Also where it could not be recorded what another leg made of it.
+  if (object.is_dir && name_watch_ != nullptr && took.has(legs_->primary())) {
+    name_watch_->DirMoved(from, to, exchanges);
+  }
   if (!error.ok()) {
     // Else each one that is refused would double what the log says of a tree.
     if (object.is_dir && took.empty()) log_->UndoMove(moving);
     return error;
-  }
-  if (object.is_dir && name_watch_ != nullptr) {
-    name_watch_->DirMoved(from, to, exchanges);
   }
   gate_.Carry([&] {
     log_->FinishMove(moving, took);

@@ -37,6 +37,13 @@ bool IsOneOfSeveral(const ErrnoOr<struct stat>& st) {
   return st.ok() && !S_ISDIR(st->st_mode) && st->st_nlink > 1;
 }
 
+// EAGAIN when a name that led to that file has moved since: where it leads to
+// now has to be asked for again.
+Errno StillLeadsTo(const ErrnoOr<struct stat>& st, ino_t ino) {
+  if (!st.ok() && !IsGone(st.error())) return st.error();
+  return st.ok() && st->st_ino == ino ? kOk : Errno(EAGAIN);
+}
+
 // The deepest directory that both lie in.
 absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
   absl::string_view dir = ParentPath(a);
@@ -282,9 +289,9 @@ Errno Healer::Follow(const DirtyLog::Work& work, Leg& leg,
   const ErrnoOr<struct stat> real = mirror_->primary().Stat(other);
   const ErrnoOr<struct stat> there = leg.Stat(other);
   const ErrnoOr<struct stat> copy = leg.Stat(path);
-  Errno error;
-  *followed = real.ok() && real->st_ino == truth.st_ino && there.ok() &&
-              SameKind(truth, *there) && IsSettled(work, leg, path, other);
+  Errno error = StillLeadsTo(real, truth.st_ino);
+  *followed = error.ok() && there.ok() && SameKind(truth, *there) &&
+              IsSettled(work, leg, path, other);
   if (*followed && !(copy.ok() && copy->st_ino == there->st_ino)) {
     const std::string temporary = leg.NewTemporaryPath();
     NoteIfForeign(leg, other, *there);
@@ -318,7 +325,7 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
     bool followed = false;
     const Errno error = Follow(work, leg, path, other, truth, &followed);
     if (!error.ok()) return error;
-    if (followed) return LookAtThoseApart(work, leg, path, *names);
+    if (followed) return LookAtThoseApart(work, leg, path, truth, *names);
   }
   // None to follow: this one is what the others will follow, those too whose
   // own directory lacks nothing, because one above it does. It may be written
@@ -334,16 +341,21 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
 // a file, are looked at again.
 Errno Healer::LookAtThoseApart(const DirtyLog::Work& work, Leg& leg,
                                const std::string& path,
+                               const struct stat& truth,
                                const std::vector<std::string>& names) {
   const ErrnoOr<struct stat> st = leg.Stat(path);
   if (!st.ok()) return st.error();
   std::vector<std::string> apart;
+  Errno moved;
   for (const std::string& other : names) {
+    const Errno leads =
+        StillLeadsTo(mirror_->primary().Stat(other), truth.st_ino);
+    if (!leads.ok()) moved = leads;
     const ErrnoOr<struct stat> there = leg.Stat(other);
     if (there.ok() && there->st_ino != st->st_ino) apart.push_back(other);
   }
   LookAgain(work, leg, apart);
-  return kOk;
+  return moved;
 }
 
 void Healer::LookAgain(const DirtyLog::Work& work, const Leg& leg,

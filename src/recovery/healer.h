@@ -63,7 +63,7 @@ class Healer {
   void LookAgain(const DirtyLog::Work& work, const Leg& leg,
                  const std::vector<std::string>& names);
   Errno LookAtThoseApart(const DirtyLog::Work& work, Leg& leg,
-                         const std::string& path,
+                         const std::string& path, const struct stat& truth,
                          const std::vector<std::string>& names);
   Errno MakeAnew(Leg& leg, const std::string& path, const struct stat& truth,
                  const std::string& at);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "recovery/link_index.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <mutex>
 #include <shared_mutex>
@@ -20,6 +22,16 @@ constexpr int kIncompleteMax = 64;
 // More than that are not kept until somebody asks: a walk finds them, too.
 constexpr size_t kNewNamesMax = 1 << 16;
 
+// What is looked at with the names lock held.
+constexpr size_t kNamesAtOnce = 256;
+
+// Of a name of the primary: it is not there, or another file system, which is
+// mounted there, hides it.
+bool IsAbsent(Errno error) {
+  return error == Errno(ENOENT) || error == Errno(ENOTDIR) ||
+         error == Errno(ELOOP) || error == Errno(EXDEV);
+}
+
 bool IsIn(absl::string_view path, absl::string_view directory) {
   return path == directory ||
          (absl::StartsWith(path, directory) && path.size() > directory.size() &&
@@ -33,7 +45,7 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(
   std::lock_guard lock(mutex_);
   (void)ForgetOtherPrimaryLocked();
   const std::optional<uint64_t> moves = AddNewNamesLocked();
-  if (!complete_) {
+  if (!complete_ || lost_) {
     walk_wanted_ = true;
     return std::nullopt;
   }
@@ -53,6 +65,7 @@ bool LinkIndex::ForgetOtherPrimaryLocked() {
   const uint64_t epoch = mirror_->legs().primary_epoch();
   if (std::exchange(primary_epoch_, epoch) == epoch) return false;
   ForgetLocked();
+  if (walking_) to_visit_ = {""};
   return true;
 }
 
@@ -60,8 +73,10 @@ void LinkIndex::ForgetLocked() {
   names_.clear();
   incomplete_.clear();
   complete_ = false;
-  visited_.clear();
+  lost_ = false;
   to_visit_.clear();
+  visit_ = Visit();
+  visited_.clear();
 }
 
 // Those of the index that lead to the file; none if one cannot be told.
@@ -70,8 +85,8 @@ std::optional<std::vector<std::string>> LinkIndex::VerifiedLocked(ino_t ino) {
   bool known = true;
   std::erase_if(paths, [&](const std::string& path) {
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
-    known &= st.ok() || IsGone(st.error());
-    return st.ok() ? st->st_ino != ino : IsGone(st.error());
+    known &= st.ok() || IsAbsent(st.error());
+    return st.ok() ? st->st_ino != ino : IsAbsent(st.error());
   });
   if (!known) return std::nullopt;
   return paths;
@@ -83,74 +98,77 @@ bool LinkIndex::WalkIfWanted(const std::atomic<bool>& stopping) {
     if (!std::exchange(walk_wanted_, false)) return false;
     (void)ForgetOtherPrimaryLocked();
     ForgetLocked();
+    walking_ = true;
     to_visit_ = {""};
     std::lock_guard moves_lock(moves_mutex_);
     in_use_ = true;
+    overflowed_ = false;
+    new_names_.clear();  // those under way are told once more
   }
   while (!stopping && VisitNext()) {
   }
   return true;
 }
 
-// False when there is nothing left to visit.
+// One part of a directory. False when the walk has ended.
 bool LinkIndex::VisitNext() {
   const std::shared_lock held(mirror_->names_lock());
-  std::string directory;
-  {
-    std::lock_guard lock(mutex_);
-    if (ForgetOtherPrimaryLocked()) to_visit_ = {""};
-    if (to_visit_.empty()) {
-      complete_ = true;
-      visited_.clear();
-      return false;
-    }
-    directory = std::move(to_visit_.back());
-    to_visit_.pop_back();
-  }
-  const ErrnoOr<struct stat> st = mirror_->primary().Stat(directory);
-  if (st.ok() && IsVisited(st->st_ino)) return true;
-  const Listing listing = List(directory);
   std::lock_guard lock(mutex_);
-  // Else the walk begins anew, with the next visit.
-  if (mirror_->legs().primary_epoch() != primary_epoch_) return true;
-  if (!listing.whole) {
-    ForgetLocked();
-    return false;
+  (void)ForgetOtherPrimaryLocked();
+  (void)AddNewNamesLocked();
+  if (visit_.names.empty()) {
+    if (to_visit_.empty()) return EndWalk("", kOk);
+    visit_ = {std::move(to_visit_.back()), {}};
+    to_visit_.pop_back();
+    if (const Errno error = BeginVisit(&visit_); !error.ok()) {
+      return EndWalk(visit_.path, error);
+    }
   }
-  for (const auto& [path, file] : listing.files) AddLocked(path, file);
-  to_visit_.insert(to_visit_.end(), listing.directories.begin(),
-                   listing.directories.end());
+  const std::string path = visit_.path;
+  if (const Errno error = GoOn(&visit_); !error.ok()) {
+    return EndWalk(path, error);
+  }
   return true;
 }
 
-// From now on it is.
-bool LinkIndex::IsVisited(ino_t directory) {
-  std::lock_guard lock(mutex_);
-  return !visited_.insert(directory).second;
+Errno LinkIndex::BeginVisit(Visit* visit) {
+  const Leg& leg = mirror_->primary();
+  const ErrnoOr<struct stat> st = leg.Stat(visit->path);
+  if (!st.ok()) return IsAbsent(st.error()) ? kOk : st.error();
+  if (visited_.contains(st->st_ino)) return kOk;
+  ErrnoOr<std::vector<std::string>> names = ListNames(leg, visit->path);
+  if (!names.ok()) return IsAbsent(names.error()) ? kOk : names.error();
+  visited_.insert(st->st_ino);
+  visit->names = *std::move(names);
+  return kOk;
 }
 
-LinkIndex::Listing LinkIndex::List(const std::string& directory) const {
-  Listing listing;
-  // EXDEV: another file system, mounted there.
-  const auto note = [&](Errno error) {
-    listing.whole &= IsGone(error) || error == Errno(EXDEV);
-  };
-  const Leg& leg = mirror_->primary();
-  const auto names = ListNames(leg, directory);
-  if (!names.ok()) note(names.error());
-  if (!names.ok()) return listing;
-  for (const std::string& name : *names) {
-    std::string path = JoinPath(directory, name);
-    const ErrnoOr<struct stat> st = leg.Stat(path);
-    if (!st.ok()) {
-      note(st.error());
-    } else if (S_ISDIR(st->st_mode)) {
-      listing.directories.push_back(std::move(path));
-    } else if (st->st_nlink > 1) {
-      listing.files.emplace_back(std::move(path), *st);
+Errno LinkIndex::GoOn(Visit* visit) {
+  for (size_t n = 0; n < kNamesAtOnce && !visit->names.empty(); ++n) {
+    const std::string path = JoinPath(visit->path, visit->names.back());
+    visit->names.pop_back();
+    const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
+    if (st.ok() && S_ISDIR(st->st_mode)) {
+      to_visit_.push_back(path);
+    } else if (st.ok()) {
+      AddLocked(path, *st);
+    } else if (!IsAbsent(st.error())) {
+      return st.error();
     }
   }
-  return listing;
+  return kOk;
+}
+
+// An error is that of `path`: what cannot be looked at may hold names.
+bool LinkIndex::EndWalk(const std::string& path, Errno error) {
+  walking_ = false;
+  visited_.clear();
+  complete_ = error.ok();
+  if (error.ok()) return false;
+  spdlog::warn("looking for names of files, at \"{}\": {}", path,
+               ErrnoText(error));
+  ForgetLocked();
+  return false;
 }
 
 void LinkIndex::AddLocked(const std::string& path, const struct stat& st) {
@@ -163,17 +181,18 @@ void LinkIndex::AddLocked(const std::string& path, const struct stat& st) {
 // What was renamed or linked since the last time. How many moves there were
 // before; none while one is under way.
 std::optional<uint64_t> LinkIndex::AddNewNamesLocked() {
-  std::vector<std::string> paths;
+  absl::flat_hash_set<std::string> paths;
   std::optional<uint64_t> moves;
   {
     std::lock_guard lock(moves_mutex_);
     paths.swap(new_names_);
     if (moving_ == 0) moves = moves_;
-    if (std::exchange(overflowed_, false)) complete_ = false;
+    lost_ |= std::exchange(overflowed_, false);
   }
   for (const std::string& path : paths) {
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
     if (st.ok()) AddLocked(path, *st);
+    lost_ |= !st.ok() && !IsAbsent(st.error());
   }
   return moves;
 }
@@ -183,21 +202,25 @@ bool LinkIndex::NoneMovedSince(std::optional<uint64_t> moves) {
   return moves == moves_;
 }
 
-void LinkIndex::Moving() {
+void LinkIndex::Moving(const std::vector<std::string>& paths) {
   std::lock_guard lock(moves_mutex_);
   ++moving_;
   ++moves_;
+  NoteNamesLocked(paths);
 }
 
 void LinkIndex::Moved(const std::vector<std::string>& paths) {
   std::lock_guard lock(moves_mutex_);
   --moving_;
+  NoteNamesLocked(paths);
+}
+
+void LinkIndex::NoteNamesLocked(const std::vector<std::string>& paths) {
   if (!in_use_) return;
-  if (new_names_.size() >= kNewNamesMax) {
-    new_names_.clear();
-    overflowed_ = true;
-  }
-  new_names_.insert(new_names_.end(), paths.begin(), paths.end());
+  new_names_.insert(paths.begin(), paths.end());
+  if (new_names_.size() <= kNewNamesMax) return;
+  new_names_.clear();
+  overflowed_ = true;
 }
 
 void LinkIndex::DirMoved(absl::string_view from, absl::string_view to,
@@ -217,13 +240,21 @@ void LinkIndex::DirMoved(absl::string_view from, absl::string_view to,
     paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   }
   std::for_each(to_visit_.begin(), to_visit_.end(), move);
+  move(visit_.path);
   // It may have come from where the walk has not been to where it has.
-  if (!to_visit_.empty()) {
+  if (walking_) {
     to_visit_.emplace_back(to);
     if (exchanged) to_visit_.emplace_back(from);
   }
   std::lock_guard moves_lock(moves_mutex_);
-  std::for_each(new_names_.begin(), new_names_.end(), move);
+  absl::flat_hash_set<std::string> moved;
+  for (std::string path : new_names_) {
+    move(path);
+    moved.insert(std::move(path));
+  }
+  new_names_ = std::move(moved);
+  // What a directory changed places with may be a file.
+  if (exchanged) NoteNamesLocked({std::string(from), std::string(to)});
 }
 
 void LinkIndex::Forget() {

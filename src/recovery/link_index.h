@@ -34,7 +34,7 @@ class LinkIndex : public NameWatch {
   // holds the names lock for one directory at a time: to be called without it.
   bool WalkIfWanted(const std::atomic<bool>& stopping);
 
-  void Moving() override;
+  void Moving(const std::vector<std::string>& paths) override;
   void Moved(const std::vector<std::string>& paths) override;
   void DirMoved(absl::string_view from, absl::string_view to,
                 bool exchanged) override;
@@ -43,19 +43,20 @@ class LinkIndex : public NameWatch {
 
  private:
   using Names = absl::flat_hash_map<ino_t, std::vector<std::string>>;
-  // What one directory of the primary holds.
-  struct Listing {
-    std::vector<std::pair<std::string, struct stat>> files;
-    std::vector<std::string> directories;
-    bool whole = true;
+  // A directory that is looked at by parts.
+  struct Visit {
+    std::string path;
+    std::vector<std::string> names;  // that are left
   };
 
   bool VisitNext();
-  bool IsVisited(ino_t directory);
-  Listing List(const std::string& directory) const;
+  Errno BeginVisit(Visit* visit);
+  Errno GoOn(Visit* visit);
+  bool EndWalk(const std::string& path, Errno error);
   void ForgetLocked();
   bool ForgetOtherPrimaryLocked();
   void AddLocked(const std::string& path, const struct stat& st);
+  void NoteNamesLocked(const std::vector<std::string>& paths);
   std::optional<uint64_t> AddNewNamesLocked();
   bool NoneMovedSince(std::optional<uint64_t> moves);
   std::optional<std::vector<std::string>> VerifiedLocked(ino_t ino);
@@ -67,18 +68,22 @@ class LinkIndex : public NameWatch {
   uint64_t primary_epoch_ = 0;
   bool walk_wanted_ = false;
   bool complete_ = false;  // a walk has ended that saw everything
-  // Of the walk under way: paths to be visited, and directories that were. By
-  // number, so that one that moves is neither missed nor visited twice.
+  bool lost_ = false;      // and names that came later were not noted
+  // Of the walk under way: paths to be visited, the one that is, and
+  // directories that were. By number, so that one that moves is neither missed
+  // nor visited twice.
+  bool walking_ = false;
   std::vector<std::string> to_visit_;
+  Visit visit_;
   absl::flat_hash_set<ino_t> visited_;
   absl::flat_hash_map<ino_t, int> incomplete_;  // how often in a row
 
   std::mutex moves_mutex_;  // a leaf: moves are told by requests
   bool in_use_ = false;
-  bool overflowed_ = false;  // names were lost: a walk has to find them
+  bool overflowed_ = false;  // names were lost
   int moving_ = 0;
   uint64_t moves_ = 0;  // how many have begun
-  std::vector<std::string> new_names_;
+  absl::flat_hash_set<std::string> new_names_;
 };
 
 }  // namespace mirrorfs

@@ -303,12 +303,24 @@ def test_the_disk_forgets_what_was_not_synced(scene, number):
     it.finish()
 
 
-def keep_moving(directories, elsewhere, stopped):
+def keep_moving(places, stopped):
     """Each goes there and back, again and again."""
     while not stopped.is_set():
-        for directory in directories:
-            directory.rename(elsewhere / directory.name)
-            (elsewhere / directory.name).rename(directory)
+        for here, there in places:
+            here.rename(there)
+            there.rename(here)
+
+
+def come_back_while_moving(it, places):
+    stopped = threading.Event()
+    mover = threading.Thread(target=keep_moving, args=(places, stopped))
+    mover.start()
+    try:
+        it.mirror.cli("online", it.mirror.mnt, it.names[1])
+        it.wait_back(1)
+    finally:
+        stopped.set()
+        mover.join()
 
 
 @pytest.mark.parametrize("kinds", [("plain", "plain"), ("plain", "faulty")])
@@ -336,14 +348,29 @@ def test_links_into_directories_that_move_all_the_time(scene, kinds):
             (moving[n % 8] / f"a{n}").unlink()
         if n % 5 == 0:
             (mnt / "still" / f"f{n}").rename(mnt / "still" / f"g{n}")
-    stopped = threading.Event()
-    mover = threading.Thread(target=keep_moving,
-                             args=(moving, mnt / "elsewhere", stopped))
-    mover.start()
-    try:
-        it.mirror.cli("online", mnt, it.names[1])
-        it.wait_back(1)
-    finally:
-        stopped.set()
-        mover.join()
+    come_back_while_moving(it, [(directory, mnt / "elsewhere" / directory.name)
+                                for directory in moving])
+    it.finish()
+
+
+@pytest.mark.parametrize("kinds", [("plain", "plain"), ("plain", "faulty")])
+def test_links_to_files_whose_names_move_all_the_time(scene, kinds):
+    """Between directories that lack nothing; it is the other name that does."""
+    it = scene(*kinds)
+    mnt = it.mirror.mnt
+    for name in ("here", "there", "zz"):
+        (mnt / name).mkdir()
+    for n in range(150):
+        (mnt / f"a{n}").mkdir()
+    files = range(40)
+    for n in files:
+        (mnt / "here" / f"f{n}").write_bytes(b"x" * n)
+    it.mirror.wait_sync()
+    it.mirror.cli("offline", mnt, it.names[1])
+    for n in range(150):
+        (mnt / f"a{n}" / "new").touch()
+    for n in files:
+        os.link(mnt / "here" / f"f{n}", mnt / "zz" / f"b{n}")
+    come_back_while_moving(it, [(mnt / "here" / f"f{n}", mnt / "there" / f"f{n}")
+                                for n in files])
     it.finish()

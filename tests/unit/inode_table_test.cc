@@ -63,19 +63,6 @@ TEST_F(InodeTableTest, WhatWasFoundBeforeItsNameMovedIsNotRemembered) {
   EXPECT_THAT(table_.PathOf(node), Optional(std::string("c")));
 }
 
-// By who looks at the new name after a file was moved to it, and before the
-// table is told.
-TEST_F(InodeTableTest, WhatIsFoundWhereItIsBeingMovedToIsThere) {
-  const NodeId node = Look(kRootNode, "new", File(10));
-  EXPECT_EQ(Look(kRootNode, "name", File(10)), node);
-  EXPECT_THAT(table_.PathOf(node), Optional(std::string("name")));
-  table_.MoveName(node, kRootNode, "new", kRootNode, "name");
-  EXPECT_THAT(table_.PathOf(node), Optional(std::string("name")));
-  EXPECT_EQ(table_.OtherPath(node, kRootNode, "name"), "");
-  table_.Forget(node, 2);
-  EXPECT_EQ(table_.size(), 1u) << "only the root is left";
-}
-
 TEST_F(InodeTableTest, WhatWasFoundBeforeItWasRemovedIsNotRemembered) {
   const NodeId node = Look(kRootNode, "a", File(10));
   const uint64_t losses = table_.TimesLost(kRootNode, "a");

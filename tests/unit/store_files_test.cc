@@ -83,6 +83,24 @@ TEST(StoreFilesTest, WhatIsWrittenIsThere) {
   EXPECT_LE(st.st_blocks, 64) << "what was allocated ahead is let go of";
 }
 
+TEST(StoreFilesTest, AFileIsGoneOnWith) {
+  const TempDir temp;
+  const std::unique_ptr<rocksdb::Env> env = NewStoreEnv();
+  std::unique_ptr<rocksdb::WritableFile> file;
+  ASSERT_TRUE(env->NewWritableFile(temp / "file", &file, {}).ok());
+  ASSERT_TRUE(file->Append("begun").ok());
+  ASSERT_TRUE(file->Close().ok());
+  ASSERT_TRUE(env->ReopenWritableFile(temp / "file", &file, {}).ok());
+  EXPECT_EQ(file->GetFileSize(), 5u);
+  ASSERT_TRUE(file->Append(", ended").ok());
+  file.reset();
+
+  std::string read;
+  ASSERT_TRUE(rocksdb::ReadFileToString(env.get(), temp / "file", &read).ok());
+  EXPECT_EQ(read, "begun, ended");
+  EXPECT_FALSE(env->ReopenWritableFile(temp / "none", &file, {}).ok());
+}
+
 TEST(StoreFilesTest, AFullDisk) {
   const std::unique_ptr<rocksdb::Env> env = NewStoreEnv();
   std::unique_ptr<rocksdb::WritableFile> file;
