@@ -327,12 +327,15 @@ absl::Status CoreLog::Flush() {
   Lock lock(mutex_);
   const uint64_t mine = last_change_;
   while (true) {
-    if (absl::Status usable = UsableLocked(); !usable.ok()) return usable;
-    if (durable_change_ >= mine) return absl::OkStatus();
+    const absl::Status usable = UsableLocked();
+    if (usable.ok() && durable_change_ >= mine) return absl::OkStatus();
+    // What failed may just be moving to where it works.
     if (writing_) {
       written_.wait(lock);
-    } else {
+    } else if (usable.ok()) {
       WriteBatch(lock, Take::kAll).IgnoreError();  // UsableLocked says it
+    } else {
+      return usable;
     }
   }
 }

@@ -224,6 +224,25 @@ TEST_F(CoreLogTest, AFailureReachesEveryoneWhoWaits) {
 
 // A store that failed and came back has to learn everything again: what it
 // holds of the batch that failed may not be durable.
+// Labels name the new store before the log does; who reads them and then flushes
+// must not hear of the old store's failure.
+TEST_F(CoreLogTest, WhoFlushesWhileTheStoreMovesIsToldOfTheNewOne) {
+  log_.broken = true;
+  log_.MarkRegion(RegionKey::Data("f", 0), kDirty);
+  EXPECT_FALSE(log_.Flush().ok());
+  log_.broken = false;
+
+  std::future<absl::Status> flushed;
+  const auto note = [&](const std::string&) {
+    flushed = FlushAside();
+    EXPECT_EQ(flushed.wait_for(std::chrono::milliseconds(100)),
+              std::future_status::timeout);
+    return absl::OkStatus();
+  };
+  EXPECT_TRUE(log_.MoveStore("dir", "uuid", note).ok());
+  EXPECT_TRUE(flushed.get().ok());
+}
+
 TEST_F(CoreLogTest, ResumeAfterAFailureWritesWhatMemoryKnows) {
   log_.MarkRegion(key_, kDirty);
   ASSERT_TRUE(log_.Flush().ok());
