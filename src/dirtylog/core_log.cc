@@ -58,6 +58,7 @@ void CoreLog::SuspectDirtyLocked(LegSet suspects) {
   std::vector<std::pair<std::string, RegionRecord>> dirty;
   table_.ForEach([&](RecordTable::Entry& entry) {
     entry.healed_legs -= suspects;
+    if (entry.handed_out) entry.missed_again |= suspects;
     if (!entry.record.dirty) return;
     const LegSet deep = entry.record.dirty_deep ? suspects : LegSet();
     if (entry.record.missing.contains(suspects) &&

@@ -51,16 +51,18 @@ LegSlot Mirror::Heir(LegSet without) {
   return heirs.empty() ? -1 : std::countr_zero(heirs.bits());
 }
 
+// Once nobody is changing it.
+LegSlot Mirror::SettledPrimary() {
+  std::lock_guard lock(changing_legs_);
+  return legs_->primary();
+}
+
 void Mirror::StartListening() {
   {
     std::lock_guard lock(changing_legs_);
     listening_ = true;
-    legs_->up().ForEach([this](LegSlot slot) { ListenToHangs(slot); });
   }
-  // Those that have been hanging since before tell nobody.
-  legs_->up().ForEach([this](LegSlot slot) {
-    if (leg(slot).target()->hung()) (void)FailLeg(slot, Errno(ETIMEDOUT));
-  });
+  legs_->up().ForEach([this](LegSlot slot) { ListenToHangs(slot); });
 }
 
 void Mirror::StopListening() {
@@ -68,17 +70,25 @@ void Mirror::StopListening() {
     std::lock_guard lock(changing_legs_);
     listening_ = false;
   }
-  // Not with the lock, which who is failing a leg right now waits for.
   legs_->all().ForEach([this](LegSlot slot) {
     if (legs_->known(slot)) leg(slot).target()->SetHungListener(nullptr);
   });
 }
 
-// With changing_legs_.
+// Not with changing_legs_, which who is failing a leg right now, because it was
+// told to by the listener before, waits for.
 void Mirror::ListenToHangs(LegSlot slot) {
-  if (!listening_) return;
-  leg(slot).target()->SetHungListener(
+  const std::shared_ptr<CallTarget> target = leg(slot).target();
+  const auto is_listening = [this] {
+    std::lock_guard lock(changing_legs_);
+    return listening_;
+  };
+  if (!is_listening()) return;
+  target->SetHungListener(
       [this, slot] { (void)FailLeg(slot, Errno(ETIMEDOUT)); });
+  if (!is_listening()) target->SetHungListener(nullptr);
+  // One that has been hanging since before tells nobody.
+  if (target->hung()) (void)FailLeg(slot, Errno(ETIMEDOUT));
 }
 
 bool Mirror::FailLeg(LegSlot slot, Errno error) {
@@ -88,14 +98,22 @@ bool Mirror::FailLeg(LegSlot slot, Errno error) {
 bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
                         LegSlot heir) {
   std::lock_guard lock(changing_legs_);
+  return TakeLegOutHeld(slot, why, reason, heir);
+}
+
+bool Mirror::TakeLegOutHeld(LegSlot slot, LegState why,
+                            const std::string& reason, LegSlot heir) {
   if (!legs_->up().has(slot)) return true;
   if (read_only_) return false;
   const LegSet out = LegSet::Of(slot);
   const bool was_primary = legs_->primary() == slot;
   if (was_primary) {
-    if (heir < 0 || !membership_->in_sync().has(heir)) heir = Heir(out);
+    if (heir < 0 || Heir(legs_->all() - LegSet::Of(heir)) != heir) {
+      heir = Heir(out);
+    }
     if (heir < 0) return false;
   }
+  const bool was_in_sync = membership_->in_sync().has(slot);
   const bool wanted = why == LegState::kOffline;
   spdlog::log(wanted ? spdlog::level::info : spdlog::level::err,
               "leg \"{}\" is {}: {}", legs_->at(slot).name(), Describe(why),
@@ -108,6 +126,7 @@ bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
     // Nobody is left who could be told: as if nothing had been.
     legs_->SetUp(slot);
     if (was_primary) legs_->SetPrimary(slot);
+    if (was_in_sync) membership_->LegStays(slot);
     return false;
   });
   KillPoint("leg-failed");
@@ -174,7 +193,12 @@ bool Mirror::RecordLegGone(LegSlot slot, bool was_primary) {
     out |= unwritten;
     if (unwritten.has(legs_->primary())) {
       const LegSlot heir = Heir(out);
-      if (heir < 0) return false;
+      if (heir < 0) {
+        // Those are out all the same.
+        log_->SuspectDirty(out - LegSet::Of(slot) -
+                           LegSet::Of(legs_->primary()));
+        return false;
+      }
       legs_->SetPrimary(heir);
       was_primary = true;
     }
@@ -191,23 +215,25 @@ bool Mirror::RecordLegGone(LegSlot slot, bool was_primary) {
 // The log cannot be written: the leg it lies on fails, unless it is only full
 // and another has space; if it lies elsewhere, it moves to the primary.
 bool Mirror::MendLog() {
-  // Asked first: were the log moved between, its new leg would get the blame
-  // for the old one.
-  const Label label = membership_->label();
+  // With the lock, because who moves the log holds it: what labels say of where
+  // it lies and what it says of itself belong together.
+  std::lock_guard lock(changing_legs_);
   const absl::Status failure = log_->Flush();
-  if (failure.ok()) return true;
+  if (failure.ok()) return true;  // another thread was here first
+  const Label label = membership_->label();
   const LabelMember* host = label.FindMember(label.log.leg_uuid);
   const bool on_leg = host != nullptr && legs_->up().has(host->slot);
   if (on_leg && absl::IsResourceExhausted(failure)) {
     bool mended = true;
-    LeaveFullLeg().ForEach([&](LegSlot slot) {
-      mended &= TakeLegOut(slot, LegState::kFailed, kNoSpaceForLog, -1);
+    LeaveFullLegHeld().ForEach([&](LegSlot slot) {
+      mended &= TakeLegOutHeld(slot, LegState::kFailed, kNoSpaceForLog, -1);
     });
     return mended;
   }
-  if (on_leg) return FailLeg(host->slot, Errno(EIO));
-  std::lock_guard lock(changing_legs_);
-  if (log_->Flush().ok()) return true;  // another thread was here first
+  if (on_leg) {
+    return TakeLegOutHeld(host->slot, LegState::kFailed, ErrnoText(Errno(EIO)),
+                          -1);
+  }
   if (!move_log_) return false;
   Post(EventName::kLogFailed, "", label.log.dir);
   log_is_lost_ = true;
@@ -216,9 +242,7 @@ bool Mirror::MendLog() {
 
 // The leg that the log lies on has no space for it, and is not broken: the log
 // moves to another. Answers the legs that cannot stay, none when it has moved.
-LegSet Mirror::LeaveFullLeg() {
-  std::lock_guard lock(changing_legs_);
-  if (log_->Flush().ok()) return LegSet();  // another thread was here first
+LegSet Mirror::LeaveFullLegHeld() {
   const Label label = membership_->label();
   const LabelMember* host = label.FindMember(label.log.leg_uuid);
   const LegSet full = host == nullptr ? LegSet() : LegSet::Of(host->slot);
@@ -250,6 +274,13 @@ absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
   if (!accounted && !ReadyForChanges()) {
     return absl::UnavailableError("the labels cannot be written");
   }
+  const LegSlot slot = leg->slot();
+  const absl::Status status = TakeLegInHeld(std::move(leg), accounted);
+  if (status.ok()) ListenToHangs(slot);
+  return status;
+}
+
+absl::Status Mirror::TakeLegInHeld(std::unique_ptr<Leg> leg, bool accounted) {
   std::lock_guard lock(changing_legs_);
   const LegSlot slot = leg->slot();
   const LegSet in = LegSet::Of(slot);
@@ -269,7 +300,6 @@ absl::Status Mirror::TakeLegIn(std::unique_ptr<Leg> leg, bool accounted) {
   absl::Status status = membership_->LegReturned(in);
   if (!status.ok()) return status;
   legs_->SetUp(slot);
-  ListenToHangs(slot);
   spdlog::info("leg \"{}\" is back, and catches up", legs_->at(slot).name());
   Post(EventName::kLegBack, legs_->at(slot).name(),
        accounted ? "" : "compared whole");

@@ -188,6 +188,11 @@ absl::Status Membership::LegReturned(LegSet leg) {
   return status;
 }
 
+void Membership::LegStays(LegSlot slot) {
+  std::lock_guard lock(mutex_);
+  in_sync_ |= LegSet::Of(slot);
+}
+
 absl::Status Membership::Edit(const std::function<void(Label&)>& edit) {
   std::lock_guard lock(mutex_);
   edit(label_);

@@ -75,6 +75,9 @@ class Membership {
   // `out` see no change from now on, and `log` is the log. Answers the legs
   // whose label could not be written; changes go on when there is none.
   LegSet LegsLeft(LegSet out, const LabelLog& log);
+  // One that LegsLeft was told of, in vain: nobody could be told of it. The
+  // next change begins with a generation that has it again.
+  void LegStays(LegSlot slot);
   // A leg of an earlier generation is back; all it lacks is in the log.
   absl::Status LegReturned(LegSet leg);
 

@@ -89,13 +89,17 @@ Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
     const Errno error = change(leg(slot));
     if (!TakesLegOut(error)) return error;
     ++legs_->errors(slot).write;
-    tried |= LegSet::Of(slot);
-    const LegSlot heir = Heir(tried);
-    if (heir < 0 || !takers.has(heir)) return error;
-    if (legs_->primary() != slot) continue;  // another request was faster
-    const Errno there = change(leg(heir));
+    tried |= LegSet::Of(slot) | (legs_->all() - takers);
+    LegSlot heir = -1;
+    Errno there = error;
     // What every leg answers alike is no failure of one.
-    if (there == error) return error;
+    while (there == error && legs_->primary() == slot) {
+      heir = Heir(tried);
+      if (heir < 0) return error;
+      tried |= LegSet::Of(heir);
+      there = change(leg(heir));
+    }
+    if (there == error) continue;  // another request was faster
     *decided = heir;
     if (!TakeLegOut(slot, LegState::kFailed, ErrnoText(error), heir)) {
       return error;
@@ -175,8 +179,18 @@ void Mirror::Missed(LegSlot slot, Errno error, absl::string_view what,
 }
 
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
-  const Errno recorded = change.Fail(failed);
+  Errno recorded = change.Fail(failed);
   if (!recorded.ok()) return recorded;
+  // One that is on record is nobody's heir; but it may have been before, and
+  // what others are compared with cannot lack anything.
+  const LegSet primary = LegSet::Of(SettledPrimary());
+  if (failed.contains(primary)) {
+    change.Pardon(primary);
+    failed = TakersOf(change) - primary;
+    recorded = change.Fail(failed);
+    if (!recorded.ok()) return recorded;
+    if (error.ok()) error = Errno(EIO);
+  }
   if (!change.on_record()) return error;  // of a file without a name
   // Those that are down are on record as a whole. The caller may hear of it by
   // the name of what it is: no space for a label.

@@ -389,12 +389,17 @@ class Mirror {
 
   void ListenToHangs(LegSlot slot);
   LegSlot Heir(LegSet without);
+  LegSlot SettledPrimary();
   // Runs `change`, which changes who counts and says whether that is on record,
   // with clears and the changes that begin held meanwhile.
   bool WhileHeld(const std::function<bool()>& change);
   LegSet RecordLegs(LegSet out);
   bool MoveLog(LegSet out, LegSet full, LegSet* unwritten);
-  LegSet LeaveFullLeg();
+  // Those whose names end in Held are called with changing_legs_.
+  bool TakeLegOutHeld(LegSlot slot, LegState why, const std::string& reason,
+                      LegSlot heir);
+  absl::Status TakeLegInHeld(std::unique_ptr<Leg> leg, bool accounted);
+  LegSet LeaveFullLegHeld();
   bool RecordLegGone(LegSlot slot, bool was_primary);
   absl::Status PromotePaused(LegSlot slot, bool quiet);
 
@@ -431,16 +436,18 @@ auto Mirror::AskPrimary(Ask ask) -> decltype(ask(std::declval<Leg&>())) {
     auto answer = ask(leg(slot));
     if (answer.ok() || !IsLegFailure(answer.error())) return answer;
     ++legs_->errors(slot).read;
-    const LegSlot heir = Heir(LegSet::Of(slot));
-    if (legs_->primary() != slot) continue;
-    if (heir < 0) return answer;
-    // What every leg answers alike is no failure of one.
-    auto there = ask(leg(heir));
-    if (!there.ok() && IsLegFailure(there.error())) return answer;
-    if (!TakeLegOut(slot, LegState::kFailed, ErrnoText(answer.error()), heir)) {
-      return answer;
+    LegSet tried = LegSet::Of(slot);
+    for (LegSlot heir = Heir(tried); legs_->primary() == slot;
+         heir = Heir(tried)) {
+      // What every leg answers alike is no failure of one.
+      if (heir < 0) return answer;
+      auto there = ask(leg(heir));
+      tried |= LegSet::Of(heir);
+      if (!there.ok() && IsLegFailure(there.error())) continue;
+      const bool out =
+          TakeLegOut(slot, LegState::kFailed, ErrnoText(answer.error()), heir);
+      return out ? there : answer;
     }
-    return there;
   }
 }
 

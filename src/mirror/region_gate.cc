@@ -54,6 +54,16 @@ Errno RegionChange::Fail(LegSet legs) {
   return gate_->Flush() ? kOk : Errno(EIO);
 }
 
+void RegionChange::Pardon(LegSet legs) {
+  for (std::vector<RegionMark>* marks : {&marks_, &covered_}) {
+    for (RegionMark& mark : *marks) {
+      mark.record.missing -= legs;
+      mark.record.deep -= legs;
+      gate_->log_->SetRegionSync(mark.key, legs, true);
+    }
+  }
+}
+
 ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   std::vector<std::string> encoded = Encode(request.marks);
   if (request.cover) encoded.push_back(EncodeRegionKey(request.cover->key));

@@ -59,6 +59,9 @@ class RegionChange {
   // `legs` did not take the change: they lack these regions from now on.
   // Durable when it returns OK (I8). Of a file without a name it is only noted.
   Errno Fail(LegSet legs);
+  // `legs`, of which Fail was told, are what the others are compared with now:
+  // they lack nothing.
+  void Pardon(LegSet legs);
 
  private:
   friend class RegionGate;

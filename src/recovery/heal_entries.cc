@@ -75,7 +75,8 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
   KillPoint("recovery-names");
   const uint64_t epoch = mirror_->legs().primary_epoch();
   LegSet healed;
-  targets.ForEach([&](LegSlot slot) {
+  const LegSet up = AreUp(targets) ? targets : LegSet();
+  up.ForEach([&](LegSlot slot) {
     Errno error = HealNames(work, mirror_->leg(slot));
     // What has a name there may be another file by now, also where it kept its
     // place and got other content.

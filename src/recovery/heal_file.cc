@@ -107,6 +107,12 @@ bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
   return healed;
 }
 
+// Asked after StartCopy: who went before that may have lost what it was given,
+// and who goes after it is told to the log.
+bool Healer::AreUp(LegSet targets) const {
+  return mirror_->secondaries().contains(targets);
+}
+
 void Healer::Blame(const Leg& leg, Errno error) {
   progress_->setbacks.NoteError(leg.slot(), error);
   if (IsLegFailure(error)) (void)mirror_->FailLeg(leg.slot(), error);
@@ -144,13 +150,15 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
   const std::vector<RegionKey> held = {key, SizeGuardOf(key.path)};
   mirror_->gate().StartRecovery(held);
   Outcome outcome = Outcome::kHealed;
-  const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(key.path, O_PATH);
+  const Leg& source = mirror_->primary();
+  const ErrnoOr<LegFd> from = source.OpenObject(key.path, O_PATH);
   if (!from.ok()) {
     outcome = IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
-    Blame(mirror_->primary(), from.error());
+    Blame(source, from.error());
   } else {
     if (last && !TailIsHealed(key, *from, targets)) outcome = Outcome::kMore;
     if (last) mirror_->log().StartCopy(key);
+    if (!AreUp(targets)) outcome = Outcome::kLater;
     const LegSet lost = LegsWithoutName(key.path);
     targets.ForEach([&](LegSlot slot) {
       if (lost.has(slot) || !EqualizeOn(mirror_->leg(slot), key.path, *from)) {
@@ -243,7 +251,7 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
     last = index;
     if (*stopping_ || returns > kTailTriesMax) return Outcome::kLater;
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(key.path);
-    if (!st.ok()) return Outcome::kGone;
+    if (!st.ok()) return IsGone(st.error()) ? Outcome::kGone : Outcome::kLater;
     if (!S_ISREG(st->st_mode)) return Outcome::kHealed;
     const uint64_t size = static_cast<uint64_t>(st->st_size);
     if (index * region_bytes >= size) return Outcome::kHealed;
@@ -349,7 +357,8 @@ Healer::Outcome Healer::HealRegions(const std::string& path, RegionRange range,
   for (uint64_t index = range.first; index < range.end; ++index) {
     mirror_->log().StartCopy(RegionKey::Data(path, index));
   }
-  const Outcome outcome = CopyRegions(path, range, targets);
+  const Outcome outcome =
+      AreUp(targets) ? CopyRegions(path, range, targets) : Outcome::kLater;
   if (outcome == Outcome::kHealed) healed();
   mirror_->gate().FinishRecovery(held);
   return outcome;
@@ -362,6 +371,7 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
     return IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
   }
   const ErrnoOr<struct stat> truth = StatObject(*from);
+  if (!truth.ok() && !IsGone(truth.error())) return Outcome::kLater;
   if (!truth.ok() || !S_ISREG(truth->st_mode)) return Outcome::kGone;
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
   const uint64_t begin = range.first * region_bytes;

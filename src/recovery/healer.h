@@ -112,6 +112,7 @@ class Healer {
                       LegSet targets, const std::function<void()>& healed);
   Outcome CopyRegions(const std::string& path, RegionRange range,
                       LegSet targets);
+  bool AreUp(LegSet targets) const;
   // The leg gave this error; it may be one that takes it out.
   void Blame(const Leg& leg, Errno error);
   // The name is not on the leg although the log thought so.

@@ -567,6 +567,17 @@ TEST_P(Conformance, ACopySeesWhatWasMissedBeforeItAndNotAfter) {
   }
 }
 
+// What a leg was given may be lost with it.
+TEST_P(Conformance, ACopyToALegThatGoesMeanwhileDoesNotCount) {
+  const RegionKey key = RegionKey::Data("f", 0);
+  Mark(key, {.dirty = true, .missing = kB});
+  ASSERT_EQ(log_->GetResyncWork(kAll, 9).size(), 1u);
+  log_->StartCopy(key);
+  log_->SuspectDirty(kB);
+  log_->SetRegionSync(key, kB, true);
+  EXPECT_EQ(log_->Lacking(key), kB);
+}
+
 TEST_P(Conformance, AdvanceSinceWaitsForEveryLeg) {
   const RegionKey key = RegionKey::Entries("d");
   Mark(key, {.dirty = true, .missing = kB, .since_ns = 100});
