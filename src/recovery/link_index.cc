@@ -43,7 +43,7 @@ bool IsIn(absl::string_view path, absl::string_view directory) {
 std::optional<std::vector<std::string>> LinkIndex::NamesOf(
     const std::string& path, ino_t ino) {
   std::lock_guard lock(mutex_);
-  (void)ForgetOtherPrimaryLocked();
+  ForgetOtherPrimaryLocked();
   const std::optional<uint64_t> moves = AddNewNamesLocked();
   if (!complete_ || lost_) {
     walk_wanted_ = true;
@@ -60,13 +60,12 @@ std::optional<std::vector<std::string>> LinkIndex::NamesOf(
   return names;
 }
 
-// Numbers are those of one leg. True when it is another one now.
-bool LinkIndex::ForgetOtherPrimaryLocked() {
+// Numbers are those of one leg.
+void LinkIndex::ForgetOtherPrimaryLocked() {
   const uint64_t epoch = mirror_->legs().primary_epoch();
-  if (std::exchange(primary_epoch_, epoch) == epoch) return false;
+  if (std::exchange(primary_epoch_, epoch) == epoch) return;
   ForgetLocked();
   if (walking_) to_visit_ = {""};
-  return true;
 }
 
 void LinkIndex::ForgetLocked() {
@@ -96,7 +95,7 @@ bool LinkIndex::WalkIfWanted(const std::atomic<bool>& stopping) {
   {
     std::lock_guard lock(mutex_);
     if (!std::exchange(walk_wanted_, false)) return false;
-    (void)ForgetOtherPrimaryLocked();
+    ForgetOtherPrimaryLocked();
     ForgetLocked();
     walking_ = true;
     to_visit_ = {""};
@@ -114,39 +113,39 @@ bool LinkIndex::WalkIfWanted(const std::atomic<bool>& stopping) {
 bool LinkIndex::VisitNext() {
   const std::shared_lock held(mirror_->names_lock());
   std::lock_guard lock(mutex_);
-  (void)ForgetOtherPrimaryLocked();
+  ForgetOtherPrimaryLocked();
   (void)AddNewNamesLocked();
   if (visit_.names.empty()) {
     if (to_visit_.empty()) return EndWalk("", kOk);
     visit_ = {std::move(to_visit_.back()), {}};
     to_visit_.pop_back();
-    if (const Errno error = BeginVisit(&visit_); !error.ok()) {
+    if (const Errno error = BeginVisit(); !error.ok()) {
       return EndWalk(visit_.path, error);
     }
   }
   const std::string path = visit_.path;
-  if (const Errno error = GoOn(&visit_); !error.ok()) {
+  if (const Errno error = GoOn(); !error.ok()) {
     return EndWalk(path, error);
   }
   return true;
 }
 
-Errno LinkIndex::BeginVisit(Visit* visit) {
+Errno LinkIndex::BeginVisit() {
   const Leg& leg = mirror_->primary();
-  const ErrnoOr<struct stat> st = leg.Stat(visit->path);
+  const ErrnoOr<struct stat> st = leg.Stat(visit_.path);
   if (!st.ok()) return IsAbsent(st.error()) ? kOk : st.error();
   if (visited_.contains(st->st_ino)) return kOk;
-  ErrnoOr<std::vector<std::string>> names = ListNames(leg, visit->path);
+  ErrnoOr<std::vector<std::string>> names = ListNames(leg, visit_.path);
   if (!names.ok()) return IsAbsent(names.error()) ? kOk : names.error();
   visited_.insert(st->st_ino);
-  visit->names = *std::move(names);
+  visit_.names = *std::move(names);
   return kOk;
 }
 
-Errno LinkIndex::GoOn(Visit* visit) {
-  for (size_t n = 0; n < kNamesAtOnce && !visit->names.empty(); ++n) {
-    const std::string path = JoinPath(visit->path, visit->names.back());
-    visit->names.pop_back();
+Errno LinkIndex::GoOn() {
+  for (size_t n = 0; n < kNamesAtOnce && !visit_.names.empty(); ++n) {
+    const std::string path = JoinPath(visit_.path, visit_.names.back());
+    visit_.names.pop_back();
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
     if (st.ok() && S_ISDIR(st->st_mode)) {
       to_visit_.push_back(path);

@@ -31,7 +31,8 @@ class LinkIndex : public NameWatch {
   std::optional<std::vector<std::string>> NamesOf(const std::string& path,
                                                   ino_t ino);
   // False when NamesOf has not asked for it. Takes long, unless `stopping`, and
-  // holds the names lock for one directory at a time: to be called without it.
+  // holds the names lock for a part of a directory at a time: to be called
+  // without it.
   bool WalkIfWanted(const std::atomic<bool>& stopping);
 
   void Moving(const std::vector<std::string>& paths) override;
@@ -50,11 +51,11 @@ class LinkIndex : public NameWatch {
   };
 
   bool VisitNext();
-  Errno BeginVisit(Visit* visit);
-  Errno GoOn(Visit* visit);
+  Errno BeginVisit();
+  Errno GoOn();
   bool EndWalk(const std::string& path, Errno error);
   void ForgetLocked();
-  bool ForgetOtherPrimaryLocked();
+  void ForgetOtherPrimaryLocked();
   void AddLocked(const std::string& path, const struct stat& st);
   void NoteNamesLocked(const std::vector<std::string>& paths);
   std::optional<uint64_t> AddNewNamesLocked();

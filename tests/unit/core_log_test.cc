@@ -222,8 +222,6 @@ TEST_F(CoreLogTest, AFailureReachesEveryoneWhoWaits) {
   EXPECT_EQ(log_.FlushLazily().code(), absl::StatusCode::kUnavailable);
 }
 
-// A store that failed and came back has to learn everything again: what it
-// holds of the batch that failed may not be durable.
 // Labels name the new store before the log does; who reads them and then flushes
 // must not hear of the old store's failure.
 TEST_F(CoreLogTest, WhoFlushesWhileTheStoreMovesIsToldOfTheNewOne) {
@@ -243,6 +241,8 @@ TEST_F(CoreLogTest, WhoFlushesWhileTheStoreMovesIsToldOfTheNewOne) {
   EXPECT_TRUE(flushed.get().ok());
 }
 
+// A store that failed and came back has to learn everything again: what it
+// holds of the batch that failed may not be durable.
 TEST_F(CoreLogTest, ResumeAfterAFailureWritesWhatMemoryKnows) {
   log_.MarkRegion(key_, kDirty);
   ASSERT_TRUE(log_.Flush().ok());
