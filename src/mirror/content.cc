@@ -157,6 +157,8 @@ ErrnoOr<size_t> Mirror::WriteLegs(const ObjectRef& object, OpenFile& file,
   if (error.ok()) {
     error = WriteOthers(*change, decided, object, file, offset,
                         data.substr(0, taken), taken);
+  } else {
+    error = Undecided(*change, decided, Atomic::kNo, error);
   }
   // Not before the last leg is written: whoever settles times in between would
   // settle too little, and nobody would again.
@@ -177,11 +179,11 @@ Errno Mirror::WriteOthers(RegionChange& change, LegSlot decided,
     if (!object.named && !FdForWriting(slot, object, file).valid()) {
       return file.NoteBehind(LegSet::Of(slot));
     }
-    const ErrnoOr<size_t> written =
-        legs_->up().has(slot) ? WriteOn(leg(slot), object, file, offset, data)
-                              : ErrnoOr<size_t>(Errno(ENOTCONN));
+    if (!legs_->up().has(slot)) return MissedByOneDown(slot, &misses);
+    Leg& taker = leg(slot);
+    const ErrnoOr<size_t> written = WriteOn(taker, object, file, offset, data);
     if (written.ok() && *written == data.size()) return;
-    Missed(slot, written.ok() ? Errno(ENOSPC) : written.error(), "writing",
+    Missed(taker, written.ok() ? Errno(ENOSPC) : written.error(), "writing",
            &misses);
     short_writes.push_back({slot, offset + (written.ok() ? *written : 0)});
   });

@@ -28,20 +28,21 @@ Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
                              ? log_->Lacking(RegionKey::Attributes(object.path))
                              : LegSet();
   std::vector<LegFd> fds;
-  std::vector<LegSlot> slots;
-  std::vector<std::pair<LegSlot, Errno>> failed;
+  std::vector<const Leg*> synced;
+  LegErrnos failed;
   legs_->up().ForEach([&](LegSlot slot) {
-    const ErrnoOr<LegFd> fd = AnyFdOn(leg(slot), object, file);
+    Leg& one = leg(slot);
+    const ErrnoOr<LegFd> fd = AnyFdOn(one, object, file);
     if (fd.ok()) {
       fds.push_back(*fd);
-      slots.push_back(slot);
+      synced.push_back(&one);
     } else if (object.named && !lacking.has(slot)) {
-      failed.emplace_back(slot, fd.error());
+      failed.emplace_back(&one, fd.error());
     }
   });
   const std::vector<Errno> results = SyncTogether(fds, data_only);
   for (size_t i = 0; i < results.size(); ++i) {
-    if (!results[i].ok()) failed.emplace_back(slots[i], results[i]);
+    if (!results[i].ok()) failed.emplace_back(synced[i], results[i]);
   }
   return AfterSync(object, failed, AnyOk(results));
 }
@@ -49,20 +50,19 @@ Errno Mirror::Fsync(const ObjectRef& object, OpenFile& file, bool data_only) {
 // Some legs could not make something durable. What they had been given is not
 // to be trusted, so they fail; what is not their failure as a whole is recorded
 // as the file's. The last leg in sync answers for itself.
-Errno Mirror::AfterSync(const ObjectRef& object,
-                        const std::vector<std::pair<LegSlot, Errno>>& failed,
+Errno Mirror::AfterSync(const ObjectRef& object, const LegErrnos& failed,
                         bool any_durable) {
   LegSet behind;
-  for (const auto& [slot, error] : failed) {
-    spdlog::error("leg \"{}\": fsync of {}: {}", leg(slot).name(), object.path,
+  for (const auto& [leg, error] : failed) {
+    spdlog::error("leg \"{}\": fsync of {}: {}", leg->name(), object.path,
                   ErrnoText(error));
-    ++legs_->errors(slot).write;
+    ++legs_->errors(leg->slot()).write;
     if (IsLegFailure(error)) {
-      if (!any_durable || !FailLeg(slot, error)) return error;
-    } else if (slot == legs_->primary()) {
+      if (!any_durable || !FailLeg(*leg, error)) return error;
+    } else if (leg->slot() == legs_->primary()) {
       return error;
     } else {
-      behind |= LegSet::Of(slot);
+      behind |= LegSet::Of(leg->slot());
     }
   }
   if (!object.named && object.open) object.open->NoteBehind(behind);
@@ -86,21 +86,21 @@ Errno Mirror::RecordBehind(const ObjectRef& object, LegSet legs) {
 Errno Mirror::FsyncDir(absl::string_view path) {
   const LegSet lacking = log_->Lacking(RegionKey::Entries(std::string(path)));
   std::vector<LegFd> fds;
-  std::vector<LegSlot> slots;
-  std::vector<std::pair<LegSlot, Errno>> failed;
+  std::vector<const Leg*> synced;
+  LegErrnos failed;
   (legs_->up() - lacking).ForEach([&](LegSlot slot) {
-    const ErrnoOr<LegFd> dir =
-        leg(slot).OpenObject(path, O_RDONLY | O_DIRECTORY);
+    Leg& one = leg(slot);
+    const ErrnoOr<LegFd> dir = one.OpenObject(path, O_RDONLY | O_DIRECTORY);
     if (!dir.ok()) {
-      failed.emplace_back(slot, dir.error());
+      failed.emplace_back(&one, dir.error());
       return;
     }
     fds.push_back(*dir);
-    slots.push_back(slot);
+    synced.push_back(&one);
   });
   const std::vector<Errno> results = SyncTogether(fds, false);
   for (size_t i = 0; i < results.size(); ++i) {
-    if (!results[i].ok()) failed.emplace_back(slots[i], results[i]);
+    if (!results[i].ok()) failed.emplace_back(synced[i], results[i]);
   }
   ObjectRef object;
   object.path = std::string(path);

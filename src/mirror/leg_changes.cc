@@ -78,32 +78,34 @@ void Mirror::StopListening() {
 // Not with changing_legs_, which who is failing a leg right now, because it was
 // told to by the listener before, waits for.
 void Mirror::ListenToHangs(LegSlot slot) {
-  const std::shared_ptr<CallTarget> target = leg(slot).target();
+  const Leg& listened = leg(slot);
+  const std::shared_ptr<CallTarget> target = listened.target();
   const auto is_listening = [this] {
     std::lock_guard lock(changing_legs_);
     return listening_;
   };
   if (!is_listening()) return;
   target->SetHungListener(
-      [this, slot] { (void)FailLeg(slot, Errno(ETIMEDOUT)); });
+      [this, &listened] { (void)FailLeg(listened, Errno(ETIMEDOUT)); });
   if (!is_listening()) target->SetHungListener(nullptr);
   // One that has been hanging since before tells nobody.
-  if (target->hung()) (void)FailLeg(slot, Errno(ETIMEDOUT));
+  if (target->hung()) (void)FailLeg(listened, Errno(ETIMEDOUT));
 }
 
-bool Mirror::FailLeg(LegSlot slot, Errno error) {
-  return TakeLegOut(slot, LegState::kFailed, ErrnoText(error), -1);
+bool Mirror::FailLeg(const Leg& leg, Errno error) {
+  return TakeLegOut(leg, LegState::kFailed, ErrnoText(error), -1);
 }
 
-bool Mirror::TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
+bool Mirror::TakeLegOut(const Leg& leg, LegState why, const std::string& reason,
                         LegSlot heir) {
   std::lock_guard lock(changing_legs_);
-  return TakeLegOutHeld(slot, why, reason, heir);
+  return TakeLegOutHeld(leg, why, reason, heir);
 }
 
-bool Mirror::TakeLegOutHeld(LegSlot slot, LegState why,
+bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
                             const std::string& reason, LegSlot heir) {
-  if (!legs_->up().has(slot)) return true;
+  const LegSlot slot = leg.slot();
+  if (!legs_->up().has(slot) || &legs_->at(slot) != &leg) return true;
   if (read_only_) return false;
   const LegSet out = LegSet::Of(slot);
   const bool was_primary = legs_->primary() == slot;
@@ -226,13 +228,14 @@ bool Mirror::MendLog() {
   if (on_leg && absl::IsResourceExhausted(failure)) {
     bool mended = true;
     LeaveFullLegHeld().ForEach([&](LegSlot slot) {
-      mended &= TakeLegOutHeld(slot, LegState::kFailed, kNoSpaceForLog, -1);
+      mended &=
+          TakeLegOutHeld(leg(slot), LegState::kFailed, kNoSpaceForLog, -1);
     });
     return mended;
   }
   if (on_leg) {
-    return TakeLegOutHeld(host->slot, LegState::kFailed, ErrnoText(Errno(EIO)),
-                          -1);
+    return TakeLegOutHeld(leg(host->slot), LegState::kFailed,
+                          ErrnoText(Errno(EIO)), -1);
   }
   if (!move_log_) return false;
   Post(EventName::kLogFailed, "", label.log.dir);
@@ -264,7 +267,7 @@ bool Mirror::ReadyForChanges() {
     if (unwritten.empty()) return true;
     bool failed = true;
     unwritten.ForEach(
-        [&](LegSlot slot) { failed &= FailLeg(slot, Errno(EIO)); });
+        [&](LegSlot slot) { failed &= FailLeg(leg(slot), Errno(EIO)); });
     if (!failed) return false;
   }
 }

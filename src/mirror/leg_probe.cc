@@ -66,7 +66,7 @@ void LegProbe::CheckRoot(LegSlot slot) {
   if (there && st->st_dev == leg.dev() && st->st_ino == leg.root_ino()) return;
   const Errno error = there ? Errno(ESTALE) : st.error();
   mirror_->TakeLegOut(
-      slot, LegState::kFailed,
+      leg, LegState::kFailed,
       absl::StrCat(path(slot), ": ",
                    there ? "another directory is there" : ErrnoText(error)),
       -1);

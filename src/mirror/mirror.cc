@@ -16,8 +16,13 @@ namespace {
 
 // Errors that can come in the middle, unlike those about the arguments.
 bool MayBeHalfDone(Errno error) {
-  return IsOutOfSpace(error) || error == Errno(EIO) || error == Errno(EFBIG) ||
-         error == Errno(EINTR);
+  return IsOutOfSpace(error) || error == Errno(EFBIG) || error == Errno(EINTR);
+}
+
+// A leg that breaks may have done it all the same, or do it later (ETIMEDOUT);
+// one that cannot be written has not.
+bool MayBeDone(Errno error) {
+  return IsLegFailure(error) && error != Errno(EROFS);
 }
 
 }  // namespace
@@ -72,12 +77,17 @@ Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
     UnsettleDirs(*begun);
     return result;
   }
-  const LegSet others = takers - LegSet::Of(decided);
-  if (atomic == Atomic::kNo && MayBeHalfDone(error) && !others.empty()) {
-    // The primary may have done a part of it, and the others did none.
-    return RecordFailures(*begun, others, error);
-  }
-  return error;
+  return Undecided(*begun, decided, atomic, error);
+}
+
+// The leg that decides may have done it, or a part, and the others did none.
+Errno Mirror::Undecided(RegionChange& change, LegSlot decided, Atomic atomic,
+                        Errno error) {
+  const LegSet others = TakersOf(change) - LegSet::Of(decided);
+  const bool in_doubt =
+      MayBeDone(error) || (atomic == Atomic::kNo && MayBeHalfDone(error));
+  if (!in_doubt || others.empty()) return error;
+  return RecordFailures(change, others, error);
 }
 
 Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
@@ -85,8 +95,9 @@ Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
   LegSet tried;
   for (;;) {
     const LegSlot slot = legs_->primary();
+    Leg& broken = leg(slot);
     *decided = slot;
-    const Errno error = change(leg(slot));
+    const Errno error = change(broken);
     if (!TakesLegOut(error)) return error;
     ++legs_->errors(slot).write;
     tried |= LegSet::Of(slot) | (legs_->all() - takers);
@@ -100,10 +111,12 @@ Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
       there = change(leg(heir));
     }
     if (there == error) continue;  // another request was faster
-    *decided = heir;
-    if (!TakeLegOut(slot, LegState::kFailed, ErrnoText(error), heir)) {
-      return error;
+    // One that cannot be taken out decides, and the heir may have what it has
+    // not.
+    if (!TakeLegOut(broken, LegState::kFailed, ErrnoText(error), heir)) {
+      return Errno(EIO);
     }
+    *decided = heir;
     if (!TakesLegOut(there)) return there;
   }
 }
@@ -116,8 +129,9 @@ Errno Mirror::OnHolder(LegSet takers, const OnLeg& change, LegSlot* decided) {
   (takers & legs_->up()).ForEach([&](LegSlot slot) {
     if (done) return;
     *decided = slot;
-    error = change(leg(slot));
-    done = !TakesLegOut(error) || !FailLeg(slot, error);
+    Leg& holder = leg(slot);
+    error = change(holder);
+    done = !TakesLegOut(error) || !FailLeg(holder, error);
   });
   return error;
 }
@@ -133,12 +147,13 @@ Errno Mirror::OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
   LegSet done;
   Misses misses;
   (TakersOf(change) - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
-    const Errno error =
-        legs_->up().has(slot) ? apply(leg(slot)) : Errno(ENOTCONN);
+    if (!legs_->up().has(slot)) return MissedByOneDown(slot, &misses);
+    Leg& taker = leg(slot);
+    const Errno error = apply(taker);
     if (error.ok()) {
       done |= LegSet::Of(slot);
     } else {
-      Missed(slot, error, "changing", &misses);
+      Missed(taker, error, "changing", &misses);
     }
   });
   if (misses.legs.empty()) return kOk;
@@ -163,19 +178,25 @@ Errno Mirror::OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
 // A leg did not take a change that the primary took. One that is broken is
 // taken out; one that is full, too, if that is wanted; on any other it is the
 // regions that are on record afterwards.
-void Mirror::Missed(LegSlot slot, Errno error, absl::string_view what,
+void Mirror::Missed(const Leg& leg, Errno error, absl::string_view what,
                     Misses* misses) {
-  misses->legs |= LegSet::Of(slot);
-  ++legs_->errors(slot).write;
-  if (IsOutOfSpace(error)) Post(EventName::kEnospc, leg(slot).name(), "");
+  misses->legs |= LegSet::Of(leg.slot());
+  ++legs_->errors(leg.slot()).write;
+  if (IsOutOfSpace(error)) Post(EventName::kEnospc, leg.name(), "");
   if (TakesLegOut(error)) {
-    // Also for one that is down already: it is on record when this returns.
-    (void)FailLeg(slot, error);
+    (void)FailLeg(leg, error);
     return;
   }
-  spdlog::warn("leg \"{}\": {}: {}", leg(slot).name(), std::string(what),
+  spdlog::warn("leg \"{}\": {}: {}", leg.name(), std::string(what),
                ErrnoText(error));
   if (IsRefusal(error)) misses->refused = error;
+}
+
+// A leg has gone down since the change began. That it has is on record when
+// this returns.
+void Mirror::MissedByOneDown(LegSlot slot, Misses* misses) {
+  misses->legs |= LegSet::Of(slot);
+  (void)SettledPrimary();
 }
 
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
@@ -377,12 +398,13 @@ RegionGate::Request Mirror::UnnamedRequest(const ObjectRef& object) {
 Errno Mirror::SyncLegs() {
   Errno result;
   legs_->up().ForEach([&](LegSlot slot) {
-    const Errno error = leg(slot).SyncAll();
+    Leg& asked = leg(slot);
+    const Errno error = asked.SyncAll();
     if (error.ok()) return;
-    spdlog::error("leg \"{}\": making it durable: {}", leg(slot).name(),
+    spdlog::error("leg \"{}\": making it durable: {}", asked.name(),
                   ErrnoText(error));
     ++legs_->errors(slot).write;
-    if (IsLegFailure(error)) (void)FailLeg(slot, error);
+    if (IsLegFailure(error)) (void)FailLeg(asked, error);
     result = error;
   });
   return result;

@@ -133,10 +133,11 @@ class Mirror {
 
   // --- the set of legs changes: leg_changes.cc ---
   // The leg gave this error. It is down when this returns true, durably on
-  // record; false: it is the last one in sync.
-  bool FailLeg(LegSlot slot, Errno error);
+  // record; false: it is the last one in sync. Another that has taken its place
+  // since is not meant.
+  bool FailLeg(const Leg& leg, Errno error);
   // `heir`: who becomes the primary if the leg is it; -1: whoever can.
-  bool TakeLegOut(LegSlot slot, LegState why, const std::string& reason,
+  bool TakeLegOut(const Leg& leg, LegState why, const std::string& reason,
                   LegSlot heir);
   // A leg is there (again). `accounted`: the log knows all that it lacks.
   absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
@@ -272,11 +273,14 @@ class Mirror {
   // (0: now).
   int64_t CoverSince(int64_t created_ns = 0) const;
 
-  // Whether a change that fails has done nothing.
+  // Whether a change that fails for want of something has done nothing.
   enum class Atomic { kYes, kNo };
   // Begins a change, with the legs that are down.
   ErrnoOr<RegionChange> Begin(RegionGate::Request request);
   LegSet TakersOf(const RegionChange& change) const;
+  // What to answer for a change that failed on leg `decided`.
+  Errno Undecided(RegionChange& change, LegSlot decided, Atomic atomic,
+                  Errno error);
   // Runs `change` on the primary, then on the other legs that take it.
   // `undo` takes it back from a leg when another has no space for it.
   Errno OnAllLegs(RegionGate::Request request, Atomic atomic,
@@ -309,8 +313,9 @@ class Mirror {
     LegSet legs;
     Errno refused;  // what the caller may hear, if all is undone
   };
-  void Missed(LegSlot slot, Errno error, absl::string_view what,
+  void Missed(const Leg& leg, Errno error, absl::string_view what,
               Misses* misses);
+  void MissedByOneDown(LegSlot slot, Misses* misses);
   std::vector<RegionStates::IdleRegion> HotDirectories();
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
   RegionGate::Request NameRequest(absl::string_view path,
@@ -362,7 +367,7 @@ class Mirror {
                                   CallBuffer& buffer, size_t size);
   ErrnoOr<size_t> ReadElsewhere(const ObjectRef& object, OpenFile& file,
                                 uint64_t offset, CallBuffer& buffer,
-                                size_t size, LegSlot bad, Errno error);
+                                size_t size, Leg& bad, Errno error);
   bool Rewrite(Leg& leg, const ObjectRef& object, OpenFile& file,
                uint64_t offset, absl::string_view data,
                std::shared_ptr<const void> keeper);
@@ -383,8 +388,8 @@ class Mirror {
                       const std::vector<ShortWrite>& short_writes,
                       LegSlot decided, uint64_t offset, size_t taken,
                       LegSet* uncut);
-  Errno AfterSync(const ObjectRef& object,
-                  const std::vector<std::pair<LegSlot, Errno>>& failed,
+  using LegErrnos = std::vector<std::pair<const Leg*, Errno>>;
+  Errno AfterSync(const ObjectRef& object, const LegErrnos& failed,
                   bool any_durable);
 
   void ListenToHangs(LegSlot slot);
@@ -396,7 +401,7 @@ class Mirror {
   LegSet RecordLegs(LegSet out);
   bool MoveLog(LegSet out, LegSet full, LegSet* unwritten);
   // Those whose names end in Held are called with changing_legs_.
-  bool TakeLegOutHeld(LegSlot slot, LegState why, const std::string& reason,
+  bool TakeLegOutHeld(const Leg& leg, LegState why, const std::string& reason,
                       LegSlot heir);
   absl::Status TakeLegInHeld(std::unique_ptr<Leg> leg, bool accounted);
   LegSet LeaveFullLegHeld();
@@ -433,7 +438,8 @@ template <typename Ask>
 auto Mirror::AskPrimary(Ask ask) -> decltype(ask(std::declval<Leg&>())) {
   for (;;) {
     const LegSlot slot = legs_->primary();
-    auto answer = ask(leg(slot));
+    Leg& asked = leg(slot);
+    auto answer = ask(asked);
     if (answer.ok() || !IsLegFailure(answer.error())) return answer;
     ++legs_->errors(slot).read;
     LegSet tried = LegSet::Of(slot);
@@ -445,7 +451,7 @@ auto Mirror::AskPrimary(Ask ask) -> decltype(ask(std::declval<Leg&>())) {
       tried |= LegSet::Of(heir);
       if (!there.ok() && IsLegFailure(there.error())) continue;
       const bool out =
-          TakeLegOut(slot, LegState::kFailed, ErrnoText(answer.error()), heir);
+          TakeLegOut(asked, LegState::kFailed, ErrnoText(answer.error()), heir);
       return out ? there : answer;
     }
   }
@@ -456,8 +462,18 @@ auto Mirror::AskHolder(const ObjectRef& object, Ask ask)
     -> decltype(ask(std::declval<Leg&>())) {
   // Whoever is the primary by then.
   if (object.named) return AskPrimary(ask);
-  const LegSlot slot = HolderOf(object);
-  return slot == legs_->primary() ? AskPrimary(ask) : ask(leg(slot));
+  LegSet asked;
+  for (;;) {
+    const LegSlot slot = HolderOf(object);
+    Leg& holder = leg(slot);
+    auto answer = slot == legs_->primary() ? AskPrimary(ask) : ask(holder);
+    asked |= LegSet::Of(slot);
+    if (answer.ok()) return answer;
+    if (IsLegFailure(answer.error())) (void)FailLeg(holder, answer.error());
+    // One that has it open may have gone while it was asked, and its heir not
+    // have it. Another may.
+    if (asked.has(HolderOf(object))) return answer;
+  }
 }
 
 }  // namespace mirrorfs

@@ -107,24 +107,24 @@ ErrnoOr<size_t> Mirror::Read(const ObjectRef& object, OpenFile& file,
   }
   const LegSlot slot = ReadLeg(object, offset, size);
   const LegSlot primary = legs_->primary();
-  LegSlot bad = -1;
+  Leg* bad = nullptr;
   Errno error;
   if (slot != primary) {
     // No write may be in flight: one reader would see it on one leg and the
     // next would not on another (I10).
     const RangeLock::Hold hold(file.ranges, offset, offset + size);
     if (ReadLeg(object, offset, size) == slot) {
-      ErrnoOr<size_t> got =
-          ReadOn(leg(slot), object, file, offset, buffer, size);
+      Leg& asked = leg(slot);
+      ErrnoOr<size_t> got = ReadOn(asked, object, file, offset, buffer, size);
       if (got.ok() && (*got == size || EndsAt(object, offset + *got))) {
         return got;
       }
-      if (!got.ok() && IsLegFailure(got.error())) bad = slot;
+      if (!got.ok() && IsLegFailure(got.error())) bad = &asked;
       if (!got.ok()) error = got.error();
     }
   }
-  if (bad >= 0) {
-    return ReadElsewhere(object, file, offset, buffer, size, bad, error);
+  if (bad != nullptr) {
+    return ReadElsewhere(object, file, offset, buffer, size, *bad, error);
   }
   return ReadOrElsewhere(primary, object, file, offset, buffer, size);
 }
@@ -139,17 +139,18 @@ bool Mirror::EndsAt(const ObjectRef& object, uint64_t end) {
 ErrnoOr<size_t> Mirror::ReadOrElsewhere(LegSlot slot, const ObjectRef& object,
                                         OpenFile& file, uint64_t offset,
                                         CallBuffer& buffer, size_t size) {
-  ErrnoOr<size_t> got = ReadOn(leg(slot), object, file, offset, buffer, size);
+  Leg& asked = leg(slot);
+  ErrnoOr<size_t> got = ReadOn(asked, object, file, offset, buffer, size);
   if (got.ok() || !IsLegFailure(got.error())) return got;
-  return ReadElsewhere(object, file, offset, buffer, size, slot, got.error());
+  return ReadElsewhere(object, file, offset, buffer, size, asked, got.error());
 }
 
 // Leg `bad` could not read: another answers. What is bad in one place only is
 // written anew from what the other has; a leg that is gone fails.
 ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
                                       uint64_t offset, CallBuffer& buffer,
-                                      size_t size, LegSlot bad, Errno error) {
-  ++legs_->errors(bad).read;
+                                      size_t size, Leg& bad, Errno error) {
+  ++legs_->errors(bad.slot()).read;
   if (read_only_) return error;
   // Mending writes, and nothing is written without a mark (I1).
   const bool in_place =
@@ -164,16 +165,17 @@ ErrnoOr<size_t> Mirror::ReadElsewhere(const ObjectRef& object, OpenFile& file,
     if (got.ok()) return;
     got = ReadOn(leg(slot), object, file, offset, buffer, size);
   };
-  const LegSet others = LegsInSync(object, offset, size) - LegSet::Of(bad);
+  const LegSet others =
+      LegsInSync(object, offset, size) - LegSet::Of(bad.slot());
   (others - write_mostly()).ForEach(read_on);
   (others & write_mostly()).ForEach(read_on);
-  spdlog::warn("leg \"{}\": reading {}: {}{}", leg(bad).name(), object.path,
+  spdlog::warn("leg \"{}\": reading {}: {}{}", bad.name(), object.path,
                ErrnoText(error), got.ok() ? "; another leg answers" : "");
   if (!got.ok()) return error;
   const bool mended =
-      mending.ok() && !mending->missing().has(bad) &&
-      Rewrite(leg(bad), object, file, offset,
-              absl::string_view(buffer.data(), *got), buffer.shared());
+      mending.ok() && !mending->missing().has(bad.slot()) &&
+      Rewrite(bad, object, file, offset, absl::string_view(buffer.data(), *got),
+              buffer.shared());
   if (!mended) (void)FailLeg(bad, error);
   return got;
 }

@@ -96,7 +96,8 @@ absl::Status LegAdmin::TakeOut(const LabelMember& member,
     if (mirror_->primary_slot() == member.slot) (void)mirror_->Promote(heir);
   });
   return WithPatience(patience, [&] {
-    return mirror_->TakeLegOut(member.slot, LegState::kOffline, reason, -1)
+    return mirror_->TakeLegOut(mirror_->leg(member.slot), LegState::kOffline,
+                               reason, -1)
                ? absl::OkStatus()
                : Refuse(member.name, "no other leg is in sync");
   });

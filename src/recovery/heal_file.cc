@@ -115,7 +115,7 @@ bool Healer::AreUp(LegSet targets) const {
 
 void Healer::Blame(const Leg& leg, Errno error) {
   progress_->setbacks.NoteError(leg.slot(), error);
-  if (IsLegFailure(error)) (void)mirror_->FailLeg(leg.slot(), error);
+  if (IsLegFailure(error)) (void)mirror_->FailLeg(leg, error);
 }
 
 ErrnoOr<bool> Healer::KeepForeign(const std::string& path, LegSet targets) {

@@ -219,3 +219,59 @@ def test_the_disk_of_the_log_fails_while_it_is_opened(scene, what):
             break
     it.mirror.mount()
     it.finish()
+
+
+def only_in_sync(it):
+    """Leg 0 is the last one in sync: leg 1 is up, and lacks a file for good."""
+    path = it.mirror.mnt / "behind"
+    path.write_bytes(b"old")
+    it.mirror.wait_sync()
+    rule = it.things[1].fail("write", errno.EPERM, path="behind")
+    path.write_bytes(b"newer")
+    it.wait_out(1)
+    return rule
+
+
+@pytest.mark.parametrize("what", ["write", "rename", "chmod", "truncate"])
+def test_a_change_of_the_last_leg_that_may_have_been_made(scene, what):
+    """The last leg in sync does what it is told, and says that it did not: who
+    asked hears of an error, and the others get what it has."""
+    it = scene("faulty", "faulty")
+    path = it.mirror.mnt / "f"
+    path.write_bytes(b"before" * 100)
+    only_in_sync(it)
+    it.things[0].hang(what, path="f")
+    with pytest.raises(OSError) as caught:
+        {"write": lambda: path.write_bytes(b"after" * 1000),
+         "rename": lambda: path.rename(it.mirror.mnt / "g"),
+         "chmod": lambda: path.chmod(0o600),
+         "truncate": lambda: os.truncate(path, 10)}[what]()
+    assert caught.value.errno in (errno.EIO, errno.ETIMEDOUT)
+    assert it.primary() == 0
+    it.things[0].clear()  # what hung is done now
+    it.things[1].clear()
+    it.wait_back()
+    it.finish()
+
+
+@pytest.mark.parametrize("what", ["write", "mkdir", "chmod"])
+def test_an_heir_that_cannot_be_written_down(scene, what):
+    """The primary fails, another leg takes the change, and its label cannot be
+    written: so the primary stays it, and what the other took is undone."""
+    it = scene("faulty", "faulty")
+    path = it.mirror.mnt / "f"
+    path.write_bytes(b"before" * 100)
+    it.mirror.wait_sync()
+    it.things[0].fail(what, errno.EIO, path="[fd]")
+    rule = it.things[1].fail("write", errno.EIO, path=".mirrorfs/label*")
+    with pytest.raises(OSError) as caught:
+        {"write": lambda: path.write_bytes(b"after" * 1000),
+         "mkdir": lambda: (it.mirror.mnt / "d").mkdir(),
+         "chmod": lambda: path.chmod(0o600)}[what]()
+    assert caught.value.errno == errno.EIO
+    assert it.things[1].struck(rule) > 0
+    assert it.primary() == 0
+    it.things[0].clear()
+    it.things[1].clear()
+    it.wait_back()
+    it.finish()
