@@ -160,8 +160,16 @@ bool IsLastName(FileSystem& fs, const std::string& path,
   return now.ok() && now->st_nlink <= 1;
 }
 
+// Whether it can be freed once the caller has been answered, who may look for
+// the space.
+bool IsFreedSoon(const struct stat& st) {
+  constexpr blkcnt_t kBlocksMax = (1 << 20) / 512;
+  return st.st_blocks <= kBlocksMax;
+}
+
 void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
+  std::vector<LegFd> unlinked;  // goes last, after the answer and the locks
   SharedNames names = HoldNames(fs);
   const ErrnoOr<struct stat> st =
       StatToIdentify(fs, names, [&] { return PathToChange(fs, parent, name); });
@@ -172,7 +180,8 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   const std::unique_lock stripe(fs.nodes().Stripe(id));
   const bool last = IsLastName(fs, *path, *st);
   const Errno error =
-      last ? fs.mirror().UnlinkLast(*path, ReadyToLoseItsName(fs, id))
+      last ? fs.mirror().UnlinkLast(*path, ReadyToLoseItsName(fs, id),
+                                    IsFreedSoon(*st) ? &unlinked : nullptr)
            : fs.mirror().UnlinkOne(*path,
                                    OtherName(fs, id, parent, name, *path));
   if (error.ok()) {

@@ -3,9 +3,11 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -96,6 +98,7 @@ absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(
   struct Opened {
     DirRef root;
     struct stat st;
+    bool frees_slowly = false;
   };
   const ErrnoOr<Opened> opened = MakeCall(*target, [path]() -> ErrnoOr<Opened> {
     Opened result;
@@ -103,6 +106,9 @@ absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(
         open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!result.root->valid()) return Errno::Last();
     if (fstat(result.root->get(), &result.st) != 0) return Errno::Last();
+    struct statfs fs;
+    result.frees_slowly =
+        fstatfs(result.root->get(), &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC;
     return result;
   });
   if (!opened.ok()) {
@@ -115,6 +121,7 @@ absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(
   leg->root_ = opened->root;
   leg->dev_ = opened->st.st_dev;
   leg->root_ino_ = opened->st.st_ino;
+  leg->frees_slowly_ = opened->frees_slowly;
   leg->dirs_ = std::make_unique<DirCache>(kDirsCachedMax);
   return leg;
 }
@@ -330,6 +337,26 @@ Errno Leg::Unlink(absl::string_view path) const {
   return AtPlace(*this, path, [](const Place& at) {
     return unlinkat(at.fd(), at.c_str(), 0);
   });
+}
+
+ErrnoOr<LegFd> Leg::UnlinkKept(absl::string_view path) const {
+  if (!frees_slowly_) {
+    const Errno error = Unlink(path);
+    return error.ok() ? ErrnoOr<LegFd>(LegFd()) : error;
+  }
+  ErrnoOr<Place> place = PlaceOf(*this, path);
+  if (!place.ok()) return place.error();
+  ErrnoOr<UniqueFd> kept =
+      MakeCall(*target_, [place = std::move(*place)]() -> ErrnoOr<UniqueFd> {
+        UniqueFd fd(
+            openat(place.fd(), place.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        const Errno error =
+            RetryEintr([&] { return unlinkat(place.fd(), place.c_str(), 0); });
+        if (!error.ok()) return error;
+        return fd;
+      });
+  if (!kept.ok()) return kept.error();
+  return kept->valid() ? LegFd(target_, std::move(*kept)) : LegFd();
 }
 
 Errno Leg::Rmdir(absl::string_view path) const {

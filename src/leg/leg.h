@@ -112,6 +112,9 @@ class Leg {
   // Gives a file opened with CreateUnnamed its first name.
   Errno LinkFd(const LegFd& fd, absl::string_view to) const;
   Errno Unlink(absl::string_view path) const;
+  // The same, but what had the name is not freed before the result goes, where
+  // freeing it takes longer than that. No descriptor: nothing is kept.
+  ErrnoOr<LegFd> UnlinkKept(absl::string_view path) const;
   Errno Rmdir(absl::string_view path) const;
   // `flags` as for renameat2(2).
   Errno Rename(absl::string_view from, absl::string_view to,
@@ -177,6 +180,10 @@ class Leg {
   LegFd lock_;
   dev_t dev_ = 0;
   ino_t root_ino_ = 0;
+  // The last unlink of a file takes several times as long as the removal of its
+  // name. Not asked of network file systems, which would give a new name to
+  // what is open.
+  bool frees_slowly_ = false;
   LegSlot slot_ = -1;
   std::string name_;
   std::string uuid_;

@@ -98,6 +98,7 @@ Errno Mirror::OnPrimary(LegSet takers, const OnLeg& change, LegSlot* decided) {
     Leg& broken = leg(slot);
     *decided = slot;
     const Errno error = change(broken);
+    if (IsOutOfSpace(error)) space_was_short_ = true;
     if (!TakesLegOut(error)) return error;
     ++legs_->errors(slot).write;
     tried |= LegSet::Of(slot) | (legs_->all() - takers);
@@ -182,7 +183,10 @@ void Mirror::Missed(const Leg& leg, Errno error, absl::string_view what,
                     Misses* misses) {
   misses->legs |= LegSet::Of(leg.slot());
   ++legs_->errors(leg.slot()).write;
-  if (IsOutOfSpace(error)) Post(EventName::kEnospc, leg.name(), "");
+  if (IsOutOfSpace(error)) {
+    space_was_short_ = true;
+    Post(EventName::kEnospc, leg.name(), "");
+  }
   if (TakesLegOut(error)) {
     (void)FailLeg(leg, error);
     return;

@@ -191,8 +191,10 @@ class Mirror {
   ErrnoOr<struct stat> Symlink(absl::string_view target, absl::string_view path,
                                const Caller& caller);
   ErrnoOr<struct stat> Link(const ObjectRef& object, absl::string_view path);
-  // The last name of a file; `open`: if somebody has it open.
-  Errno UnlinkLast(absl::string_view path, std::shared_ptr<OpenFile> open);
+  // The last name of a file; `open`: if somebody has it open. What it is on the
+  // legs may be freed only when `kept` goes, unless that is null.
+  Errno UnlinkLast(absl::string_view path, std::shared_ptr<OpenFile> open,
+                   std::vector<LegFd>* kept);
   // One of several names. `other_name`: another one, if it is known (it
   // inherits what the log says under this name).
   Errno UnlinkOne(absl::string_view path, std::string other_name);
@@ -320,8 +322,6 @@ class Mirror {
   Errno RecordFailures(RegionChange& change, LegSet failed, Errno error);
   RegionGate::Request NameRequest(absl::string_view path,
                                   int64_t since_ns) const;
-  Errno UnlinkBy(absl::string_view path, RegionGate::Request request,
-                 bool last);
   void NoteForeign(const Leg& leg, absl::string_view path) const;
   LegSet WithoutMove(absl::string_view from, absl::string_view to, LegSet down);
   // What `carry` makes the log say of other places, tied to their clearing.
@@ -426,6 +426,7 @@ class Mirror {
   std::function<void(LegSlot, uint64_t)> on_let_go_;
   NameWatch* name_watch_ = nullptr;
   LogMover move_log_;
+  std::atomic<bool> space_was_short_{false};  // on any leg
   EventSink* events_ = nullptr;
   // Who changes the set of legs. What it waits for (labels, the log) never
   // waits for it.

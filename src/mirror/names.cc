@@ -156,11 +156,21 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
   return FinishNew(path, error);
 }
 
-Errno Mirror::UnlinkLast(absl::string_view path,
-                         std::shared_ptr<OpenFile> open) {
+Errno Mirror::UnlinkLast(absl::string_view path, std::shared_ptr<OpenFile> open,
+                         std::vector<LegFd>* kept) {
   RegionGate::Request request = NameRequest(path, CoverSince());
   request.loses_name = std::move(open);
-  return UnlinkBy(path, std::move(request), /*last=*/true);
+  // Who makes room is told of it when there is room.
+  if (space_was_short_) kept = nullptr;
+  return OnAllLegs(
+      std::move(request), Atomic::kYes,
+      [&](Leg& leg) {
+        if (kept == nullptr) return leg.Unlink(path);
+        const ErrnoOr<LegFd> unlinked = leg.UnlinkKept(path);
+        if (unlinked.ok()) kept->push_back(*unlinked);
+        return unlinked.error();
+      },
+      nullptr);
 }
 
 Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
@@ -172,7 +182,13 @@ Errno Mirror::UnlinkOne(absl::string_view path, std::string other_name) {
       return Carry([&] { return log_->CopyObject(path, heir); }).unflushed;
     };
   }
-  return UnlinkBy(path, std::move(request), /*last=*/false);
+  return OnAllLegs(
+      std::move(request), Atomic::kYes,
+      [&](Leg& leg) {
+        NoteForeign(leg, path);
+        return leg.Unlink(path);
+      },
+      nullptr);
 }
 
 DirtyLog::Moving Mirror::Carry(const std::function<DirtyLog::Moving()>& carry) {
@@ -182,17 +198,6 @@ DirtyLog::Moving Mirror::Carry(const std::function<DirtyLog::Moving()>& carry) {
     return moving.copies;
   });
   return moving;
-}
-
-Errno Mirror::UnlinkBy(absl::string_view path, RegionGate::Request request,
-                       bool last) {
-  return OnAllLegs(
-      std::move(request), Atomic::kYes,
-      [&](Leg& leg) {
-        if (!last) NoteForeign(leg, path);
-        return leg.Unlink(path);
-      },
-      nullptr);
 }
 
 // Another name of the file at `path`, by a walk of the primary: for a file with

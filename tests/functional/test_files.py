@@ -2,6 +2,7 @@
 """What parity with one file system cannot show: concurrency, and many legs."""
 
 import concurrent.futures
+import contextlib
 import os
 import random
 import subprocess
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from support.mirror import REPO, run
+from support.mirror import REPO, run, wait_until
 from support.syscalls import RENAME_EXCHANGE, fallocate, renameat2
 
 pytestmark = pytest.mark.sanitizer
@@ -508,4 +509,43 @@ def test_an_interrupted_writer(mirror):
         time.sleep(0.05 + n * 0.02)
         child.kill()
         child.wait()
+    mirror.settle_and_compare()
+
+
+# ---- space
+
+def free_blocks(directory):
+    return os.statvfs(directory).f_bfree
+
+
+def test_the_space_of_removed_files(disks, mirrors):
+    """It comes back at once where space is short, and soon where it is not."""
+    mirror = mirrors()
+    mirror.legs = [disks("ext4", 64 << 20, name=f"disk-{n}").where / n
+                   for n in "ab"]
+    for leg in mirror.legs:
+        leg.mkdir()
+    mirror.create()
+    mirror.mount()
+    mirror.expect_diagnostics("space")
+    kept = mirror.mnt / "kept"
+    kept.mkdir()
+    run("sync", "-f", mirror.mnt)
+    before = [free_blocks(leg) for leg in mirror.legs]
+    fill(kept, 300, 40000)
+    run("sync", "-f", mirror.mnt)
+    descriptors = len(os.listdir(f"/proc/{mirror.daemon_pid}/fd"))
+    for name in os.listdir(kept):
+        os.unlink(kept / name)
+    kept.rmdir()
+    wait_until(lambda: all(free_blocks(leg) >= was - 16 for leg, was in
+                           zip(mirror.legs, before)), what="the space")
+    assert len(os.listdir(f"/proc/{mirror.daemon_pid}/fd")) <= descriptors
+    full = mirror.mnt / "full"
+    full.mkdir()
+    with contextlib.suppress(OSError):
+        fill(full, 1000, 100000)
+    for n in range(100):
+        os.unlink(full / f"entry-{n:05}")
+        (full / f"instead-{n:05}").write_bytes(os.urandom(100000))
     mirror.settle_and_compare()
