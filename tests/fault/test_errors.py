@@ -232,13 +232,19 @@ def only_in_sync(it):
     return rule
 
 
-@pytest.mark.parametrize("what", ["write", "rename", "chmod", "truncate"])
-def test_a_change_of_the_last_leg_that_may_have_been_made(scene, what):
+@pytest.mark.parametrize("what,kind", [
+    ("write", "file"), ("truncate", "file"), ("chmod", "file"),
+    ("chmod", "directory"), ("rename", "file"), ("rename", "directory")])
+def test_a_change_of_the_last_leg_that_may_have_been_made(scene, what, kind):
     """The last leg in sync does what it is told, and says that it did not: who
     asked hears of an error, and the others get what it has."""
     it = scene("faulty", "faulty")
     path = it.mirror.mnt / "f"
-    path.write_bytes(b"before" * 100)
+    if kind == "directory":
+        path.mkdir()
+        (path / "inside").write_bytes(b"before" * 100)
+    else:
+        path.write_bytes(b"before" * 100)
     only_in_sync(it)
     it.things[0].hang(what, path="f")
     with pytest.raises(OSError) as caught:
