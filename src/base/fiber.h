@@ -91,15 +91,19 @@ class CallOf final : public PendingCall {
  public:
   explicit CallOf(F&& f) : f_(std::move(f)) {}
   void Run(Carrier& carrier) override {
-    std::optional<F> f(std::move(f_));
-    carrier.BeginCall();
-    R result = (*f)();
-    f.reset();  // which may close something
+    R result = Make(std::move(f_), carrier);
     if (carrier.EndCall()) result_.emplace(std::move(result));
   }
   std::optional<R>& result() { return result_; }
 
  private:
+  // What f refers to may be closed when it goes, which is a part of the call.
+  static R Make(F&& asked, Carrier& carrier) {
+    F f(std::move(asked));
+    carrier.BeginCall();
+    return f();
+  }
+
   F f_;
   std::optional<R> result_;
 };
