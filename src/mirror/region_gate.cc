@@ -5,6 +5,8 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "base/kill_point.h"
 
 namespace mirrorfs {
@@ -76,12 +78,19 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   for (const auto* keys : {&request.sources, &request.names}) {
     for (const RegionKey& key : *keys) encoded.push_back(EncodeRegionKey(key));
   }
+  std::string trail_dir;
+  LegSet trail_legs;
   {
     std::unique_lock lock(mutex_);
     ++waiters_;
     changed_.wait(lock, [&] { return !paused_ && states_.TryBegin(encoded); });
     --waiters_;
     ++under_way_;
+    if (!trail_legs_.empty()) {
+      NoteTrailLocked(request.names);
+      trail_dir = trail_dir_;
+      trail_legs = trail_legs_;
+    }
     for (const RegionMark& mark : request.ahead) {
       states_.Adopt(EncodeRegionKey(mark.key), tick_);
     }
@@ -114,7 +123,11 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   if (change.nameless_) change.nameless_->NoteBehind(change.missing_);
   NoteNamesMissed(change.marks_, lacking - request.down);
   for (RegionMark& mark : change.marks_) {
-    AddMissing(mark.record, change.missing_);
+    // What the trail tells of need not be looked for in all of the directory.
+    const bool is_told = mark.key.kind == RegionKind::kEntries &&
+                         mark.key.path == trail_dir && !mark.record.dirty_deep;
+    AddMissing(mark.record,
+               change.missing_ - (is_told ? trail_legs : LegSet()));
     flush |= Mark(mark);
   }
   if (request.cover) {
@@ -193,6 +206,34 @@ void RegionGate::FinishRecovery(const std::vector<RegionKey>& keys) {
     }
   }
   changed_.notify_all();
+}
+
+void RegionGate::StartTrail(const std::string& dir, LegSet legs) {
+  std::lock_guard lock(mutex_);
+  trail_dir_ = dir;
+  trail_legs_ = legs;
+  trail_ = {};
+}
+
+RegionGate::NamesTrail RegionGate::TakeTrail() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(trail_, {});
+}
+
+void RegionGate::EndTrail() {
+  std::lock_guard lock(mutex_);
+  trail_legs_ = LegSet();
+}
+
+void RegionGate::NoteTrailLocked(const std::vector<RegionKey>& names) {
+  for (const RegionKey& name : names) {
+    if (ParentPath(name.path) == trail_dir_) {
+      trail_.names.emplace_back(BaseName(name.path));
+    } else if (absl::StartsWith(absl::StrCat(trail_dir_, "/"),
+                                absl::StrCat(name.path, "/"))) {
+      trail_.moved = true;
+    }
+  }
 }
 
 void RegionGate::Carry(const std::function<std::vector<RegionKey>()>& carry) {

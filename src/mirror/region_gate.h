@@ -142,6 +142,19 @@ class RegionGate {
   void StartRecovery(const std::vector<RegionKey>& keys);
   void FinishRecovery(const std::vector<RegionKey>& keys);
 
+  // A directory whose names are brought up to date in parts, on `legs`, which
+  // lack them until the last part is done: what happened to it between two.
+  struct NamesTrail {
+    std::vector<std::string> names;  // that have changed, maybe
+    bool moved = false;              // the directory, or one that it lies in
+  };
+  // One directory at a time; REQUIRES: not while it is under recovery.
+  void StartTrail(const std::string& dir, LegSet legs);
+  // What has happened since the last time. While the directory is under
+  // recovery, so that what is told of has ended.
+  NamesTrail TakeTrail();
+  void EndTrail();
+
   // Lets `carry` make the log say of other places what it says of some, and
   // answer with those places. No clear that is under way takes effect on them:
   // it would be of something else. They are cleared in their turn.
@@ -183,6 +196,7 @@ class RegionGate {
  private:
   friend class RegionChange;
   void End(const std::vector<std::string>& encoded);
+  void NoteTrailLocked(const std::vector<RegionKey>& names);
   // A change makes `legs`, which are up, lack the names of more directories.
   void NoteNamesMissed(const std::vector<RegionMark>& marks, LegSet legs);
   // Marks in the log; true when that has to be flushed.
@@ -199,6 +213,9 @@ class RegionGate {
   int clears_held_ = 0;
   int under_way_ = 0;  // changes
   bool paused_ = false;
+  std::string trail_dir_;
+  LegSet trail_legs_;  // none: no directory is watched
+  NamesTrail trail_;
 };
 
 }  // namespace mirrorfs

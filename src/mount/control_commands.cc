@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "control/where.h"
 #include "mount/leg_commands.h"
+#include "mount/request_bytes.h"
 
 namespace mirrorfs {
 namespace {
@@ -74,11 +74,10 @@ ControlAnswer AnswerSet(const ControlledMirror& on, const Json& request) {
 
 // The path as text, or as bytes in hexadecimal, which any name can be.
 ControlAnswer AnswerWhere(const ControlledMirror& on, const Json& request) {
-  const std::string path =
-      request.contains("path_hex")
-          ? absl::HexStringToBytes(request.value("path_hex", ""))
-          : request.value("path", "");
-  absl::StatusOr<Json> where = DescribeWhere(*on.mirror, FactsOf(on), path);
+  absl::StatusOr<std::string> path = BytesIn(request, "path_hex");
+  if (!path.ok()) return ErrorAnswer(path.status().message());
+  if (!request.contains("path_hex")) path = request.value("path", "");
+  absl::StatusOr<Json> where = DescribeWhere(*on.mirror, FactsOf(on), *path);
   if (!where.ok()) return ErrorAnswer(where.status().message());
   return OkAnswer(*std::move(where));
 }

@@ -3,8 +3,9 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
-#include "absl/strings/escaping.h"
+#include "mount/request_bytes.h"
 
 namespace mirrorfs {
 namespace {
@@ -19,11 +20,16 @@ std::string LegOf(const Json& request) { return request.value("leg", ""); }
 
 bool IsDryRun(const Json& request) { return request.value("dry_run", false); }
 
-NewLegOptions NewLegOf(const Json& request) {
+// Attaches the leg that the request names; `replaces`: in place of which.
+ControlAnswer AttachBy(LegAdmin& admin, const Json& request,
+                       std::string replaces) {
+  const absl::StatusOr<std::string> path = BytesIn(request, "path_hex");
+  if (!path.ok()) return Answer(path.status());
   NewLegOptions options;
-  options.path = absl::HexStringToBytes(request.value("path_hex", ""));
+  options.path = *path;
   options.name = request.value("name", "");
-  return options;
+  options.replaces = std::move(replaces);
+  return Answer(admin.Attach(options, IsDryRun(request)));
 }
 
 ControlAnswer AnswerOffline(LegAdmin& admin, const Json& request) {
@@ -45,13 +51,15 @@ ControlAnswer AnswerClear(LegAdmin& admin, const Json& request) {
 ControlAnswer AnswerResync(LegAdmin& admin, const Json& request) {
   std::optional<std::string> first;
   if (request.contains("first_hex")) {
-    first = absl::HexStringToBytes(request.value("first_hex", ""));
+    absl::StatusOr<std::string> path = BytesIn(request, "first_hex");
+    if (!path.ok()) return Answer(path.status());
+    first = *std::move(path);
   }
   return Answer(admin.Resync(LegOf(request), first, IsDryRun(request)));
 }
 
 ControlAnswer AnswerAttach(LegAdmin& admin, const Json& request) {
-  return Answer(admin.Attach(NewLegOf(request), IsDryRun(request)));
+  return AttachBy(admin, request, "");
 }
 
 ControlAnswer AnswerDetach(LegAdmin& admin, const Json& request) {
@@ -59,10 +67,9 @@ ControlAnswer AnswerDetach(LegAdmin& admin, const Json& request) {
 }
 
 ControlAnswer AnswerReplace(LegAdmin& admin, const Json& request) {
-  NewLegOptions options = NewLegOf(request);
-  options.replaces = LegOf(request);
-  if (options.replaces.empty()) return ErrorAnswer("replace: no leg is named");
-  return Answer(admin.Attach(options, IsDryRun(request)));
+  const std::string replaces = LegOf(request);
+  if (replaces.empty()) return ErrorAnswer("replace: no leg is named");
+  return AttachBy(admin, request, replaces);
 }
 
 ControlAnswer AnswerResolve(LegAdmin& admin, const Json& request) {

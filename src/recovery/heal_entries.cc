@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <fcntl.h>
-#include <spdlog/spdlog.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <shared_mutex>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
-#include "base/kill_point.h"
-#include "leg/label.h"
 #include "leg/object.h"
-#include "leg/walk.h"
 #include "recovery/healer.h"
 
 namespace mirrorfs {
@@ -33,10 +25,6 @@ bool SameAttributes(const struct stat& a, const struct stat& b) {
          (!sized || a.st_size == b.st_size);
 }
 
-bool IsOneOfSeveral(const ErrnoOr<struct stat>& st) {
-  return st.ok() && !S_ISDIR(st->st_mode) && st->st_nlink > 1;
-}
-
 // EAGAIN when a name that led to that file has moved since: where it leads to
 // now has to be asked for again.
 Errno StillLeadsTo(const ErrnoOr<struct stat>& st, ino_t ino) {
@@ -53,99 +41,7 @@ absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
   return dir;
 }
 
-// Whether the next name is to be healed after that; `first` is the first error.
-// No more names when it is another name's, too, and to be tried again.
-bool GoesOn(const Leg& leg, const std::string& path, Errno error,
-            Errno* first) {
-  if (error.ok()) return true;
-  if (first->ok()) *first = error;
-  if (error == Errno(EAGAIN)) return false;
-  spdlog::warn("leg \"{}\": healing \"{}\": {}", leg.name(), path,
-               ErrnoText(error));
-  return !IsLegFailure(error);
-}
-
 }  // namespace
-
-bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
-  std::shared_lock names(mirror_->names_lock());
-  const std::vector<RegionKey> held = {work.key};
-  mirror_->gate().StartRecovery(held);
-  mirror_->log().StartCopy(work.key);
-  KillPoint("recovery-names");
-  const uint64_t epoch = mirror_->legs().primary_epoch();
-  LegSet healed;
-  const LegSet up = AreUp(targets) ? targets : LegSet();
-  up.ForEach([&](LegSlot slot) {
-    Errno error = HealNames(work, mirror_->leg(slot));
-    // What has a name there may be another file by now, also where it kept its
-    // place and got other content.
-    mirror_->leg(slot).NamesReplaced();
-    // Inodes of two primaries were compared.
-    if (mirror_->legs().primary_epoch() != epoch) error = Errno(EAGAIN);
-    if (error.ok()) {
-      healed |= LegSet::Of(slot);
-      return;
-    }
-    Blame(mirror_->leg(slot), error);
-    if (error == Errno(EAGAIN)) return;
-    spdlog::warn("leg \"{}\": healing directory \"{}\": {}",
-                 mirror_->leg(slot).name(), work.key.path, ErrnoText(error));
-  });
-  if (!healed.empty()) mirror_->log().SetRegionSync(work.key, healed, true);
-  mirror_->gate().FinishRecovery(held);
-  return healed == targets;
-}
-
-Errno Healer::HealNames(const DirtyLog::Work& work, Leg& leg) {
-  const std::string& dir = work.key.path;
-  const ErrnoOr<struct stat> truth = mirror_->primary().Stat(dir);
-  if (!truth.ok() || !S_ISDIR(truth->st_mode)) {
-    // Gone, and that its parent's entries say.
-    return truth.ok() || IsGone(truth.error()) ? kOk : truth.error();
-  }
-  const ErrnoOr<struct stat> copy = leg.Stat(dir);
-  if (!copy.ok() || !S_ISDIR(copy->st_mode)) {
-    NameIsMissing(dir, leg.slot());
-    return Errno(ENOENT);
-  }
-  // The first name that changes hides that it was moved to there.
-  NoteIfForeign(leg, dir, *copy);
-  ErrnoOr<std::vector<std::string>> wanted = ListNames(mirror_->primary(), dir);
-  if (!wanted.ok()) return wanted.error();
-  const ErrnoOr<std::vector<std::string>> present = ListNames(leg, dir);
-  if (!present.ok()) return present.error();
-  const absl::flat_hash_set<std::string> keep(wanted->begin(), wanted->end());
-  // What cannot be done for one name, such as to keep what somebody else put
-  // there, is no reason not to do the rest.
-  Errno result;
-  for (const std::string& name : *present) {
-    if (keep.contains(name)) continue;
-    const std::string path = JoinPath(dir, name);
-    if (!GoesOn(leg, path, RemoveNames(leg, path), &result)) return result;
-  }
-  std::sort(wanted->begin(), wanted->end());
-  // Files with several names last: which of the others can be followed depends
-  // on the directories that lie in this one.
-  std::stable_partition(wanted->begin(), wanted->end(),
-                        [&](const std::string& name) {
-                          return !HasOtherNames(leg, JoinPath(dir, name));
-                        });
-  names_healed_.clear();
-  for (const std::string& name : *wanted) {
-    const std::string path = JoinPath(dir, name);
-    const Errno error = HealName(work, leg, path);
-    if (!GoesOn(leg, path, error, &result)) return result;
-    if (error.ok()) names_healed_.insert(path);
-  }
-  if (!result.ok()) return result;
-  // Its own times changed with its names.
-  RegionRecord attributes;
-  attributes.directory = true;
-  attributes.missing = LegSet::Of(leg.slot());
-  mirror_->log().MarkRegion(RegionKey::Attributes(dir), attributes);
-  return kOk;
-}
 
 Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
                        const std::string& path) {
@@ -193,6 +89,16 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
   return kOk;
 }
 
+bool Healer::IsOneOfSeveral(const ErrnoOr<struct stat>& st) {
+  return st.ok() && !S_ISDIR(st->st_mode) && st->st_nlink > 1;
+}
+
+// Whether that name, which lies in the directory in work, is right on the leg.
+bool Healer::IsHealed(const Leg& leg, absl::string_view path) const {
+  const auto found = names_healed_.find(leg.slot());
+  return found != names_healed_.end() && found->second.contains(path);
+}
+
 // A placeholder at `at` for what the primary has at `path`.
 Errno Healer::MakeAnew(Leg& leg, const std::string& path,
                        const struct stat& truth, const std::string& at) {
@@ -231,12 +137,6 @@ Errno Healer::ReplaceByNew(Leg& leg, const std::string& path,
   return error;
 }
 
-// Whether the file at `path` has more names, here or there.
-bool Healer::HasOtherNames(const Leg& leg, const std::string& path) const {
-  return IsOneOfSeveral(mirror_->primary().Stat(path)) ||
-         IsOneOfSeveral(leg.Stat(path));
-}
-
 // Whether `other` leads on the leg to what it shall lead to, seen from `path`:
 // no directory between the two lacks names, but for the one in work, of which
 // the name on the way is right already. What lies above both is the same for
@@ -247,7 +147,7 @@ bool Healer::IsSettled(const DirtyLog::Work& work, const Leg& leg,
   for (absl::string_view at = other; at != common; at = ParentPath(at)) {
     const std::string dir(ParentPath(at));
     if (dir == work.key.path) {
-      if (!names_healed_.contains(at)) return false;
+      if (!IsHealed(leg, at)) return false;
       continue;
     }
     const auto record = mirror_->log().Find(RegionKey::Entries(dir));
@@ -265,7 +165,7 @@ bool Healer::IsStillToCome(const DirtyLog::Work& work, const Leg& leg,
   for (absl::string_view at = path; !at.empty(); at = ParentPath(at)) {
     const absl::string_view dir = ParentPath(at);
     if (dir == own && dir == work.key.path) {
-      if (!names_healed_.contains(path)) return true;
+      if (!IsHealed(leg, path)) return true;
       continue;
     }
     const auto record =

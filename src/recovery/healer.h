@@ -23,7 +23,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/time/time.h"
 #include "dirtylog/dirty_log.h"
 #include "leg/copy_object.h"
 #include "leg/leg.h"
@@ -46,11 +48,23 @@ class Healer {
  private:
   bool HealOn(const DirtyLog::Work& work, LegSet targets);
 
-  // --- heal_entries.cc ---
+  // --- heal_directory.cc ---
+  // What is to be done of a directory's names on one leg.
+  struct NamesToDo;
   bool HealEntries(const DirtyLog::Work& work, LegSet targets);
-  Errno HealNames(const DirtyLog::Work& work, Leg& leg);
+  std::vector<NamesToDo> BeginNames(const DirtyLog::Work& work, LegSet targets);
+  Errno ListNamesToDo(const std::string& dir, NamesToDo* todo);
+  void AddChanged(const std::string& dir, const std::vector<std::string>& names,
+                  NamesToDo* todo);
+  size_t HealNames(const DirtyLog::Work& work, absl::Duration time,
+                   NamesToDo* todo);
+  LegSet FinishNames(const DirtyLog::Work& work,
+                     const std::vector<NamesToDo>& todo);
+
+  // --- heal_entries.cc ---
+  static bool IsOneOfSeveral(const ErrnoOr<struct stat>& st);
+  bool IsHealed(const Leg& leg, absl::string_view path) const;
   Errno HealName(const DirtyLog::Work& work, Leg& leg, const std::string& path);
-  bool HasOtherNames(const Leg& leg, const std::string& path) const;
   bool IsSettled(const DirtyLog::Work& work, const Leg& leg,
                  const std::string& path, const std::string& other);
   bool IsStillToCome(const DirtyLog::Work& work, const Leg& leg,
@@ -128,8 +142,8 @@ class Healer {
                             CallBuffer(kCopyBufferBytes)};
   // Of the tail in work, as HealProgress knows it.
   uint64_t part_bytes_ = 0;
-  // Paths of the directory in work that are right on the leg in work.
-  absl::flat_hash_set<std::string> names_healed_;
+  // Paths of the directory in work that are right, by leg.
+  absl::flat_hash_map<LegSlot, absl::flat_hash_set<std::string>> names_healed_;
 };
 
 }  // namespace mirrorfs
