@@ -521,7 +521,10 @@ def test_rubbish_on_the_control_socket(made):
                  b"\x00\xff\n", b"x" * 100000 + b"\n",
                  b'{"command":"nonsense"}\n', b'{"command":"status"',
                  b'{"command":"set","options":{"frob":"1"}}\n',
-                 b'{"command":"set"}\n', b"[" * 50000 + b"\n"):
+                 b'{"command":"set"}\n', b"[" * 50000 + b"\n",
+                 b'{"command":"where","path_hex":"0g"}\n',
+                 b'{"command":"attach","path_hex":"2f746d7"}\n',
+                 b'{"command":"resync","first_hex":"x"}\n'):
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(10)
         connect(client, path)
