@@ -50,13 +50,13 @@ absl::Status FuseSession::Mount(const MountCommand& command, FileSystem* fs) {
                      ": the kernel refused the mount (is fuse there?)"));
   }
   mounted_ = true;
-#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
-  return absl::OkStatus();
-#else
   return AddInitFlags();
-#endif
 }
 
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+// libfuse knows all that we ask for.
+absl::Status FuseSession::AddInitFlags() { return absl::OkStatus(); }
+#else
 absl::Status FuseSession::AddInitFlags() {
   fuse_custom_io io = {};
   io.read = [](int fd, void* buffer, size_t size, void* fs) {
@@ -69,6 +69,7 @@ absl::Status FuseSession::AddInitFlags() {
       fuse_session_custom_io(session_, &io, fuse_session_fd(session_));
   return ToStatus(Errno(-result), "the FUSE session");
 }
+#endif
 
 absl::Status FuseSession::Serve(int threads, Watchdog* watchdog) {
   const Errno error =

@@ -85,11 +85,13 @@ bool Healer::HealEntries(const DirtyLog::Work& work, LegSet targets) {
     }
     over = std::all_of(todo.begin(), todo.end(), std::mem_fn(&NamesToDo::done));
     if (over) healed = FinishNames(work, todo);
+    // Before anybody changes a name that a leg is not known to lack any more.
+    if (over) gate.EndTrail();
     gate.FinishRecovery(held);
     names.unlock();
     if (!over) absl::SleepFor(kBetweenParts);
   }
-  gate.EndTrail();
+  gate.EndTrail();  // also when it was stopped
   return healed == targets;
 }
 

@@ -47,7 +47,7 @@ MAY_INCLUDE_ONLY = {
 KNOWN_TO_FEW = {
     "rocksdb/": {"dirtylog/disk_log.cc", "dirtylog/store_files.cc"},
     "fuse": {"fuse/fuse_api.h"},
-    "boost/": {"base/coroutine.cc"},
+    "boost/": {"base/coroutine.cc", "mount/request_bytes.cc"},
     "liburing": {"leg/parallel_sync.cc"},
 }
 
