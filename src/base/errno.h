@@ -87,6 +87,12 @@ constexpr bool IsLegFailure(Errno error) {
   }
 }
 
+// Whether a change that a leg answers so may have been made all the same, or
+// will be (ETIMEDOUT). One that cannot be written has made none.
+constexpr bool MayBeMade(Errno error) {
+  return IsLegFailure(error) && error.value() != EROFS;
+}
+
 // The leg is full, or its file system cannot hold what another's can: a file
 // that large, so many links, a name or an attribute of that kind.
 constexpr bool IsRefusal(Errno error) {

@@ -91,7 +91,10 @@ Errno SetAttributes(Mirror& mirror, const ObjectRef& object,
 void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
              fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
+  SharedNames names = HoldNames(fs);
+  if (info == nullptr && CameByOldName(fs, names)) {
+    return Answer(request, Errno(ESTALE));
+  }
   const std::shared_lock stripe(fs.nodes().Stripe(id));
   const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
   if (!object.ok()) return Answer(request, object.error());

@@ -16,6 +16,7 @@
 #include "fuse/fuse_api.h"
 #include "fuse/init_flags.h"
 #include "fuse/inode_table.h"
+#include "fuse/name_doubts.h"
 #include "mirror/mirror.h"
 
 namespace mirrorfs {
@@ -45,6 +46,7 @@ class FileSystem {
 
   Mirror& mirror() { return *mirror_; }
   InodeTable& nodes() { return nodes_; }
+  NameDoubts& doubts() { return doubts_; }
   CallBufferPool& buffers() { return buffers_; }
   const FileSystemOptions& options() const { return options_; }
   const Clock& clock() const { return clock_; }
@@ -90,6 +92,7 @@ class FileSystem {
   const std::function<void()> ready_;
   SystemClock clock_;
   InodeTable nodes_;
+  NameDoubts doubts_{mirror_, &nodes_};
   CallBufferPool buffers_;
   std::atomic<uint64_t> identity_epoch_{0};
   InitFlags init_flags_;

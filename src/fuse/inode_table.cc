@@ -253,6 +253,16 @@ std::optional<std::string> InodeTable::PathOf(NodeId parent,
   return path;
 }
 
+std::vector<std::string> InodeTable::OtherPathsOf(const Node* node) const {
+  std::vector<std::string> paths;
+  if (!node->more_names) return paths;
+  for (const Name& name : *node->more_names) {
+    const std::optional<std::string> dir = PathOfNode(name.parent);
+    if (dir) paths.push_back(JoinPath(*dir, name.text));
+  }
+  return paths;
+}
+
 std::optional<ObjectRef> InodeTable::Ref(NodeId id) const {
   std::lock_guard lock(mutex_);
   const Node* node = Get(id);
@@ -265,12 +275,7 @@ std::optional<ObjectRef> InodeTable::Ref(NodeId id) const {
   ref.open = node->open;
   ref.is_dir = node->is_dir;
   ref.linked = node->linked;
-  if (node->more_names) {
-    for (const Name& name : *node->more_names) {
-      const std::optional<std::string> dir = PathOfNode(name.parent);
-      if (dir) ref.other_paths.push_back(JoinPath(*dir, name.text));
-    }
-  }
+  ref.other_paths = OtherPathsOf(node);
   return ref;
 }
 
@@ -293,7 +298,7 @@ ino_t InodeTable::ShownInoOf(NodeId parent, absl::string_view name,
 
 void InodeTable::Rekey(
     const std::function<ino_t(const std::string& path)>& ino_of) {
-  std::vector<std::pair<NodeId, std::string>> several;
+  std::vector<std::pair<NodeId, std::vector<std::string>>> several;
   {
     std::lock_guard lock(mutex_);
     ++primary_;
@@ -301,12 +306,37 @@ void InodeTable::Rekey(
     for (Node* node : by_id_) {
       if (node->ino == 0) continue;  // its last name is about to go
       if (!node->linked && node->id != kRootNode) continue;
-      if (auto path = PathOfNode(node)) several.emplace_back(node->id, *path);
+      std::vector<std::string> paths = OtherPathsOf(node);
+      if (auto path = PathOfNode(node)) paths.push_back(*path);
+      if (!paths.empty()) several.emplace_back(node->id, std::move(paths));
     }
   }
-  for (const auto& [id, path] : several) {
-    const ino_t ino = ino_of(path);
-    if (ino != 0) LearnIno(id, ino);
+  for (const auto& [id, paths] : several) {
+    ino_t ino = 0;
+    for (const std::string& path : paths) {
+      if (ino == 0) ino = ino_of(path);
+    }
+    if (ino != 0) {
+      LearnIno(id, ino);
+    } else if (id != kRootNode) {
+      Disown(id);
+    }
+  }
+}
+
+// By another of its names the file would be found again as another node, and
+// who has this one open would change it under names that are not its own.
+void InodeTable::Disown(NodeId id) {
+  std::lock_guard lock(mutex_);
+  Node* node = Get(id);
+  if (node == nullptr) return;
+  if (node->open) node->open->NoteBehind(LegSet(UINT64_MAX));
+  DetachNode(node);
+  while (Node* parent = node->name.parent) {
+    const std::string name = node->name.text;
+    DropNameOf(node, parent, name);
+    --parent->children;
+    Release(parent);
   }
 }
 

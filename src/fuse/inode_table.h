@@ -72,8 +72,9 @@ class InodeTable {
   // Another leg is the primary, with other inode numbers. Those of files with
   // several names are asked for at once: `ino_of(path)`, 0 for none; others are
   // learned when they are seen under their name, because there may be millions,
-  // and everybody waits. Nodes made from now on show numbers that no other
-  // leg's can be mistaken for. No names may change meanwhile.
+  // and everybody waits. One that none of its names leads to now is no file's
+  // any more: who has it open gets errors. Nodes made from now on show numbers
+  // that no other leg's can be mistaken for. No names may change meanwhile.
   void Rekey(const std::function<ino_t(const std::string& path)>& ino_of);
 
   // --- names ---
@@ -180,8 +181,10 @@ class InodeTable {
   void SetFirstName(Node* node, Name name);
   void AddNameTo(Node* node, Node* parent, absl::string_view name);
   bool DropNameOf(Node* node, const Node* parent, absl::string_view name);
+  void Disown(NodeId id);
   void Release(Node* node);  // erases it when nothing holds it
   std::optional<std::string> PathOfNode(const Node* node) const;
+  std::vector<std::string> OtherPathsOf(const Node* node) const;
 
   mutable std::mutex mutex_;
   absl::flat_hash_set<Node*, ById, ById> by_id_;

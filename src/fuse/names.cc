@@ -189,6 +189,9 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   } else if (last) {
     fs.nodes().Reattach(id, st->st_ino);
   }
+  if (MayBeMade(error)) {
+    fs.doubts().Add({.from = {parent, name, id}, .ino = st->st_ino});
+  }
   Answer(request, error);
 }
 
@@ -208,6 +211,9 @@ void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   } else {
     fs.nodes().Reattach(id, st->st_ino);
   }
+  if (MayBeMade(error)) {
+    fs.doubts().Add({.from = {parent, name, id}, .ino = st->st_ino});
+  }
   Answer(request, error);
 }
 
@@ -220,6 +226,7 @@ struct RenameEnd {
   NodeId id = 0;
 
   bool is_dir() const { return st.ok() && S_ISDIR(st->st_mode); }
+  NamePlace place() const { return {parent, name, id}; }
 
   // Stale when another leg has become the primary: to be done again.
   Errno Resolve(FileSystem& fs) {
@@ -266,13 +273,15 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
       fs.mirror().Rename(moved, to.path, flags, std::move(victim));
   if (!error.ok()) {
     if (last) nodes.Reattach(to.id, to.st->st_ino);
+    if (MayBeMade(error)) {
+      fs.doubts().Add({.from = from.place(),
+                       .ino = from.st->st_ino,
+                       .to = to.place(),
+                       .exchange = exchange});
+    }
     return error;
   }
-  if (replaces) nodes.RemoveName(to.id, to.parent, to.name);
-  nodes.MoveName(from.id, from.parent, from.name, to.parent, to.name);
-  if (exchange) {
-    nodes.MoveName(to.id, to.parent, to.name, from.parent, from.name);
-  }
+  NoteRenamed(nodes, from.place(), to.place(), exchange);
   return kOk;
 }
 

@@ -40,10 +40,26 @@ inline SharedNames HoldNames(FileSystem& fs) {
   absl::SleepFor(fs.mirror().backlog().Delay());
   for (;;) {
     SharedNames names(fs.mirror().names_lock());
-    if (fs.IdentityIsCurrent()) return names;
+    const bool current = fs.IdentityIsCurrent();
+    if (current && !fs.doubts().any()) return names;
     names.unlock();
-    fs.LearnIdentity();
+    if (!current) {
+      fs.LearnIdentity();
+    } else if (!fs.doubts().Settle()) {
+      // Who cannot be asked will not answer this request, either.
+      return SharedNames(fs.mirror().names_lock());
+    }
   }
+}
+
+// Whether a request about a node may have come by a name that does not lead to
+// it any more. The kernel knows better once this returns, and looks again when
+// it is answered ESTALE. `names` is let go then.
+inline bool CameByOldName(FileSystem& fs, SharedNames& names) {
+  if (!fs.doubts().is_telling()) return false;
+  names.unlock();
+  fs.doubts().WaitUntilTold();
+  return true;
 }
 
 // Attributes of the object at `path(fs)`, by whose inode number a node may be

@@ -195,8 +195,11 @@ void Membership::LegStays(LegSlot slot) {
 
 absl::Status Membership::Edit(const std::function<void(Label&)>& edit) {
   std::lock_guard lock(mutex_);
+  const std::vector<LabelMember> before = label_.members;
   edit(label_);
-  return WriteLabels();
+  const absl::Status status = WriteLabels();
+  if (!status.ok()) label_.members = before;
+  return status;
 }
 
 absl::Status Membership::Overrule(const Generation& theirs) {

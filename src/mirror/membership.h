@@ -82,7 +82,7 @@ class Membership {
   absl::Status LegReturned(LegSet leg);
 
   // Changes members: `edit` is given the label to change. Recorded on all legs
-  // that are up to date.
+  // that are up to date; what cannot be is as if it had not been asked for.
   absl::Status Edit(const std::function<void(Label&)>& edit);
 
   // What was changed on a leg in generation `theirs`, without the others, does

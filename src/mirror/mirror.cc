@@ -19,12 +19,6 @@ bool MayBeHalfDone(Errno error) {
   return IsOutOfSpace(error) || error == Errno(EFBIG) || error == Errno(EINTR);
 }
 
-// A leg that breaks may have done it all the same, or do it later (ETIMEDOUT);
-// one that cannot be written has not.
-bool MayBeDone(Errno error) {
-  return IsLegFailure(error) && error != Errno(EROFS);
-}
-
 }  // namespace
 
 Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
@@ -85,7 +79,7 @@ Errno Mirror::Undecided(RegionChange& change, LegSlot decided, Atomic atomic,
                         Errno error) {
   const LegSet others = TakersOf(change) - LegSet::Of(decided);
   const bool in_doubt =
-      MayBeDone(error) || (atomic == Atomic::kNo && MayBeHalfDone(error));
+      MayBeMade(error) || (atomic == Atomic::kNo && MayBeHalfDone(error));
   if (!in_doubt || others.empty()) return error;
   return RecordFailures(change, others, error);
 }

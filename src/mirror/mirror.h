@@ -191,6 +191,9 @@ class Mirror {
   ErrnoOr<struct stat> Symlink(absl::string_view target, absl::string_view path,
                                const Caller& caller);
   ErrnoOr<struct stat> Link(const ObjectRef& object, absl::string_view path);
+  // A rename that had failed has been made all the same.
+  void NoteRenamed(const std::string& from, const std::string& to,
+                   bool exchange);
   // The last name of a file; `open`: if somebody has it open. What it is on the
   // legs may be freed only when `kept` goes, unless that is null.
   Errno UnlinkLast(absl::string_view path, std::shared_ptr<OpenFile> open,

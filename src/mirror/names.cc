@@ -338,4 +338,15 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
   return error;
 }
 
+// Of files the index of names was told both places.
+void Mirror::NoteRenamed(const std::string& from, const std::string& to,
+                         bool exchange) {
+  primary().ForgetDirs();
+  const ErrnoOr<struct stat> moved = StatPath(to);
+  if (!moved.ok() || !S_ISDIR(moved->st_mode)) return;
+  if (name_watch_ != nullptr) name_watch_->DirMoved(from, to, exchange);
+  unsettled_dirs_.Moved(from, to);
+  if (exchange) unsettled_dirs_.Moved(to, from);
+}
+
 }  // namespace mirrorfs

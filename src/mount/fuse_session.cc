@@ -50,6 +50,11 @@ absl::Status FuseSession::Mount(const MountCommand& command, FileSystem* fs) {
                      ": the kernel refused the mount (is fuse there?)"));
   }
   mounted_ = true;
+  doubts_ = &fs->doubts();
+  doubts_->SetTellKernel([this](NodeId parent, const std::string& name) {
+    fuse_lowlevel_notify_inval_entry(session_, parent, name.data(),
+                                     name.size());
+  });
   return AddInitFlags();
 }
 
@@ -80,6 +85,7 @@ absl::Status FuseSession::Serve(int threads, Watchdog* watchdog) {
 
 FuseSession::~FuseSession() {
   if (session_ == nullptr) return;
+  if (doubts_ != nullptr) doubts_->StopTelling();
   if (mounted_) fuse_session_unmount(session_);
   fuse_session_destroy(session_);
 }

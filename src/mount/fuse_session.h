@@ -26,6 +26,7 @@ class FuseSession {
 
   fuse_session* session_ = nullptr;
   bool mounted_ = false;
+  NameDoubts* doubts_ = nullptr;  // which tell the session
 };
 
 }  // namespace mirrorfs

@@ -95,6 +95,8 @@ absl::Status LegAdmin::TakeOut(const LabelMember& member,
   heirs.ForEach([&](LegSlot heir) {
     if (mirror_->primary_slot() == member.slot) (void)mirror_->Promote(heir);
   });
+  // One that has not been here since the mount.
+  if (!mirror_->legs().known(member.slot)) return absl::OkStatus();
   return WithPatience(patience, [&] {
     return mirror_->TakeLegOut(mirror_->leg(member.slot), LegState::kOffline,
                                reason, -1)
@@ -136,6 +138,7 @@ absl::Status LegAdmin::TakeOffline(const LabelMember& member) {
   KillPoint("leg-offline");
   mirror_->SetLegDown(member.slot, LegState::kOffline);
   status = SetOffline(member, true);
+  if (!status.ok()) mirror_->SetLegDown(member.slot, LegState::kFailed);
   if (!status.ok() || !was_up) return status;
   // So that it is not served alone, without what the others get from now on.
   const Leg& gone = mirror_->leg(member.slot);

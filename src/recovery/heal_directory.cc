@@ -26,18 +26,6 @@ namespace {
 constexpr absl::Duration kPart = absl::Milliseconds(20);
 constexpr absl::Duration kBetweenParts = absl::Milliseconds(1);
 
-// Whether the next name is to be healed after that; `first` is the first error.
-// No more names when it is another name's, too, and to be tried again.
-bool GoesOn(const Leg& leg, const std::string& path, Errno error,
-            Errno* first) {
-  if (error.ok()) return true;
-  if (first->ok()) *first = error;
-  if (error == Errno(EAGAIN)) return false;
-  spdlog::warn("leg \"{}\": healing \"{}\": {}", leg.name(), path,
-               ErrnoText(error));
-  return !IsLegFailure(error);
-}
-
 }  // namespace
 
 struct Healer::NamesToDo {
@@ -114,7 +102,7 @@ std::vector<Healer::NamesToDo> Healer::BeginNames(const DirtyLog::Work& work,
 
 Errno Healer::ListNamesToDo(const std::string& dir, NamesToDo* todo) {
   Leg& leg = *todo->leg;
-  const ErrnoOr<struct stat> truth = mirror_->primary().Stat(dir);
+  const ErrnoOr<struct stat> truth = Truth(dir);
   if (!truth.ok() || !S_ISDIR(truth->st_mode)) {
     // Gone, and that its parent's entries say.
     todo->no_directory = true;
@@ -127,18 +115,20 @@ Errno Healer::ListNamesToDo(const std::string& dir, NamesToDo* todo) {
   }
   // The first name that changes hides that it was moved to there.
   NoteIfForeign(leg, dir, *copy);
-  ErrnoOr<std::vector<std::string>> wanted = ListNames(mirror_->primary(), dir);
-  if (!wanted.ok()) return wanted.error();
+  const auto entries = FromPrimary(mirror_->ListDir(dir));
+  if (!entries.ok()) return entries.error();
+  std::vector<std::string> wanted;
+  for (const DirEntry& entry : *entries) wanted.push_back(entry.name);
   const ErrnoOr<std::vector<std::string>> present = ListNames(leg, dir);
   if (!present.ok()) return present.error();
   // What has to go goes first: it may be in the way, or another name of what
   // stays.
-  const absl::flat_hash_set<std::string> keep(wanted->begin(), wanted->end());
+  const absl::flat_hash_set<std::string> keep(wanted.begin(), wanted.end());
   for (const std::string& name : *present) {
     if (!keep.contains(name)) todo->names.push_back(name);
   }
-  std::sort(wanted->begin(), wanted->end());
-  todo->names.insert(todo->names.end(), wanted->begin(), wanted->end());
+  std::sort(wanted.begin(), wanted.end());
+  todo->names.insert(todo->names.end(), wanted.begin(), wanted.end());
   return kOk;
 }
 
@@ -149,12 +139,24 @@ void Healer::AddChanged(const std::string& dir,
   for (const std::string& name : names) {
     const std::string path = JoinPath(dir, name);
     names_healed_[todo->leg->slot()].erase(path);
-    if (mirror_->primary().Stat(path).ok()) {
+    if (Truth(path).ok()) {
       todo->names.push_back(name);
     } else {
       todo->names.push_front(name);
     }
   }
+}
+
+// Whether the next name is to be healed after that; `first` is the first error.
+// No more names when it is another name's, too, and to be tried again.
+bool Healer::GoesOn(const Leg& leg, const std::string& path, Errno error,
+                    Errno* first) const {
+  if (error.ok()) return true;
+  if (first->ok()) *first = error;
+  if (error == Errno(EAGAIN)) return false;
+  spdlog::warn("leg \"{}\": healing \"{}\": {}", leg.name(), path,
+               ErrnoText(error));
+  return !IsItsFailure(error);
 }
 
 // As many as can be done in `time`, but one at least. Answers how many.
@@ -169,7 +171,7 @@ size_t Healer::HealNames(const DirtyLog::Work& work, absl::Duration time,
     const std::string name = std::move(from.front());
     from.pop_front();
     const std::string path = JoinPath(work.key.path, name);
-    const ErrnoOr<struct stat> truth = mirror_->primary().Stat(path);
+    const ErrnoOr<struct stat> truth = Truth(path);
     const bool gone = !truth.ok() && IsGone(truth.error());
     if (!only_linked && !gone &&
         (IsOneOfSeveral(truth) || IsOneOfSeveral(leg.Stat(path)))) {

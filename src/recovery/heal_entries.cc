@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <fcntl.h>
 
-
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
@@ -45,7 +44,7 @@ absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
 
 Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
                        const std::string& path) {
-  const ErrnoOr<struct stat> truth = mirror_->primary().Stat(path);
+  const ErrnoOr<struct stat> truth = Truth(path);
   if (!truth.ok()) return truth.error();
   ErrnoOr<struct stat> copy = leg.Stat(path);
   if (!copy.ok() && !IsGone(copy.error())) return copy.error();
@@ -60,7 +59,7 @@ Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
   copy = leg.Stat(path);
   bool same = copy.ok() && SameKind(*truth, *copy);
   if (same && S_ISLNK(truth->st_mode)) {
-    const ErrnoOr<std::string> target = mirror_->primary().Readlink(path);
+    const ErrnoOr<std::string> target = FromPrimary(mirror_->Readlink(path));
     if (!target.ok()) return target.error();
     const ErrnoOr<std::string> there = leg.Readlink(path);
     same = there.ok() && *there == *target;
@@ -108,7 +107,7 @@ Errno Healer::MakeAnew(Leg& leg, const std::string& path,
   } else if (S_ISREG(truth.st_mode)) {
     error = leg.Create(at, O_WRONLY | O_EXCL, 0600).error();
   } else if (S_ISLNK(truth.st_mode)) {
-    const ErrnoOr<std::string> target = mirror_->primary().Readlink(path);
+    const ErrnoOr<std::string> target = FromPrimary(mirror_->Readlink(path));
     error = target.ok() ? leg.Symlink(*target, at) : target.error();
   } else {
     error = leg.Mknod(at, (truth.st_mode & S_IFMT) | 0600, truth.st_rdev);
@@ -187,7 +186,7 @@ Errno Healer::Follow(const DirtyLog::Work& work, Leg& leg,
   std::vector<RegionKey> held;
   if (dir != work.key) held.push_back(dir);
   mirror_->gate().StartRecovery(held);
-  const ErrnoOr<struct stat> real = mirror_->primary().Stat(other);
+  const ErrnoOr<struct stat> real = Truth(other);
   const ErrnoOr<struct stat> there = leg.Stat(other);
   const ErrnoOr<struct stat> copy = leg.Stat(path);
   Errno error = StillLeadsTo(real, truth.st_ino);
@@ -249,8 +248,7 @@ Errno Healer::LookAtThoseApart(const DirtyLog::Work& work, Leg& leg,
   std::vector<std::string> apart;
   Errno moved;
   for (const std::string& other : names) {
-    const Errno leads =
-        StillLeadsTo(mirror_->primary().Stat(other), truth.st_ino);
+    const Errno leads = StillLeadsTo(Truth(other), truth.st_ino);
     if (!leads.ok()) moved = leads;
     const ErrnoOr<struct stat> there = leg.Stat(other);
     if (there.ok() && there->st_ino != st->st_ino) apart.push_back(other);

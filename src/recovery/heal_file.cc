@@ -59,6 +59,7 @@ Healer::Healer(Mirror* mirror, LinkIndex* links, HealProgress* progress,
       stopping_(stopping) {}
 
 bool Healer::Heal(const DirtyLog::Work& work) {
+  primary_error_ = kOk;
   if (!pacer_->WaitForTurn(Pacer::kObjectBytes, *stopping_)) return false;
   DirtyLog::Work now = work;
   const std::optional<RegionRecord> record = mirror_->log().Find(work.key);
@@ -115,7 +116,7 @@ bool Healer::AreUp(LegSet targets) const {
 
 void Healer::Blame(const Leg& leg, Errno error) {
   progress_->setbacks.NoteError(leg.slot(), error);
-  if (IsLegFailure(error)) (void)mirror_->FailLeg(leg, error);
+  if (IsItsFailure(error)) (void)mirror_->FailLeg(leg, error);
 }
 
 ErrnoOr<bool> Healer::KeepForeign(const std::string& path, LegSet targets) {
@@ -189,6 +190,8 @@ bool Healer::EqualizeOn(Leg& leg, const std::string& path, const LegFd& from) {
   }
   const Errno error = CopyAttributes(from, *to);
   if (!error.ok()) {
+    (void)FromPrimary(StatObject(from));
+    (void)FromPrimary(ListXattrs(from));
     spdlog::warn("leg \"{}\": attributes of \"{}\": {}", leg.name(), path,
                  ErrnoText(error));
     Blame(leg, error);

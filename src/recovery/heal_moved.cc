@@ -65,7 +65,7 @@ ErrnoOr<bool> Healer::PutAside(Leg& leg, const std::string& path,
                                const struct stat& st) {
   bool wanted = false;
   for (const std::string& to : mirror_->log().MovedTo(path, leg.slot())) {
-    wanted |= CanBecome(mirror_->primary().Stat(to), leg, path, st);
+    wanted |= CanBecome(Truth(to), leg, path, st);
   }
   if (!wanted) return false;
   const std::string aside = AsidePath(path);
@@ -99,7 +99,7 @@ std::string Healer::FindMoved(Leg& leg, const std::string& path) {
   const std::string* origin =
       record ? record->moved_from.Of(leg.slot()) : nullptr;
   if (origin == nullptr) return std::string();
-  const ErrnoOr<struct stat> truth = mirror_->primary().Stat(path);
+  const ErrnoOr<struct stat> truth = Truth(path);
   const auto usable = [&](const std::string& at) {
     const ErrnoOr<struct stat> st = leg.Stat(at);
     return st.ok() && CanBecome(truth, leg, at, *st);

@@ -56,6 +56,8 @@ class Healer {
   Errno ListNamesToDo(const std::string& dir, NamesToDo* todo);
   void AddChanged(const std::string& dir, const std::vector<std::string>& names,
                   NamesToDo* todo);
+  bool GoesOn(const Leg& leg, const std::string& path, Errno error,
+              Errno* first) const;
   size_t HealNames(const DirtyLog::Work& work, absl::Duration time,
                    NamesToDo* todo);
   LegSet FinishNames(const DirtyLog::Work& work,
@@ -127,7 +129,23 @@ class Healer {
   Outcome CopyRegions(const std::string& path, RegionRange range,
                       LegSet targets);
   bool AreUp(LegSet targets) const;
-  // The leg gave this error; it may be one that takes it out.
+  // The primary's answer. If it cannot give one, and no other leg can, that is
+  // no failure of the leg that is to be healed.
+  template <typename T>
+  ErrnoOr<T> FromPrimary(ErrnoOr<T> answer) {
+    if (!answer.ok() && IsLegFailure(answer.error())) {
+      primary_error_ = answer.error();
+    }
+    return answer;
+  }
+  ErrnoOr<struct stat> Truth(const std::string& path) {
+    return FromPrimary(mirror_->StatPath(path));
+  }
+  // Whether an error that came of healing a leg can only be its own.
+  bool IsItsFailure(Errno error) const {
+    return IsLegFailure(error) && error != primary_error_;
+  }
+  // That came of healing the leg; it may be one that takes it out.
   void Blame(const Leg& leg, Errno error);
   // The name is not on the leg although the log thought so.
   void NameIsMissing(const std::string& path, LegSlot slot);
@@ -142,6 +160,7 @@ class Healer {
                             CallBuffer(kCopyBufferBytes)};
   // Of the tail in work, as HealProgress knows it.
   uint64_t part_bytes_ = 0;
+  Errno primary_error_;  // the last, since the region was begun
   // Paths of the directory in work that are right, by leg.
   absl::flat_hash_map<LegSlot, absl::flat_hash_set<std::string>> names_healed_;
 };

@@ -2,6 +2,7 @@
 """What an admin does to the legs of a mounted mirror, under load."""
 
 import json
+import errno
 import os
 
 import pytest
@@ -349,4 +350,33 @@ def test_no_such_leg(scene, command):
     assert result.returncode != 0 and "nobody" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert process_exists(it.mirror.daemon_pid)
+    it.finish()
+
+
+def test_a_leg_that_was_never_here_is_taken_out(scene):
+    it = scene("plain", "plain", options=["probe-interval=0"])
+    away = it.mirror.legs[1].with_name("away")
+    it.mirror.umount()
+    it.mirror.legs[1].rename(away)
+    it.mirror.mount()
+    it.mirror.cli("offline", it.mirror.mnt, "b")
+    assert it.state(1) == "offline"
+    (it.mirror.mnt / "f").write_bytes(b"x")
+    away.rename(it.mirror.legs[1])
+    it.mirror.cli("online", it.mirror.mnt, "b")
+    it.finish()
+
+
+def test_offline_that_cannot_be_written_down(scene):
+    """It has not happened then: the leg comes back by itself."""
+    it = scene("plain", "faulty", "faulty")
+    it.things[1].die()
+    (it.mirror.mnt / "f").write_bytes(b"x")
+    it.wait_out(1)
+    rule = it.things[2].fail("write", errno.EIO, path=".mirrorfs/label*")
+    result = it.mirror.cli("offline", it.mirror.mnt, "b", check=False)
+    assert result.returncode != 0 and it.things[2].struck(rule) > 0
+    it.things[2].clear()
+    it.things[1].restart()
+    it.wait_back()
     it.finish()

@@ -2,8 +2,10 @@
 """A leg that answers with errors. The applications notice nothing; the leg is
 failed, and gets what it missed when the errors are over."""
 
+import contextlib
 import errno
 import os
+import time
 
 import pytest
 
@@ -11,6 +13,7 @@ from support.faulty_leg import (ATTRIBUTES, CONTENT, EVERYTHING, LOOKS, NAMES,
                                 READS, SYNCS)
 from support.mirror import MountFailed, wait_until
 from support.scene import fails_legs
+from support.syscalls import RENAME_EXCHANGE, renameat2
 
 pytestmark = pytest.mark.timeout_s(400)
 
@@ -280,4 +283,103 @@ def test_an_heir_that_cannot_be_written_down(scene, what):
     it.things[0].clear()
     it.things[1].clear()
     it.wait_back()
+    it.finish()
+
+
+# What one change of names of "f", and of "g" where there is one, can be.
+NAME_CHANGES = {
+    "rename": lambda mnt: os.rename(mnt / "f", mnt / "h"),
+    "replace": lambda mnt: os.rename(mnt / "f", mnt / "g"),
+    "exchange": lambda mnt: renameat2(mnt / "f", mnt / "g", RENAME_EXCHANGE),
+    "move-directory": lambda mnt: os.rename(mnt / "d", mnt / "e"),
+    "exchange-directory": lambda mnt: renameat2(mnt / "d", mnt / "g",
+                                                RENAME_EXCHANGE),
+    "unlink": lambda mnt: os.unlink(mnt / "f"),
+    "rmdir": lambda mnt: os.rmdir(mnt / "empty"),
+}
+
+
+@pytest.mark.parametrize("when", ["at-once", "late", "never"])
+@pytest.mark.parametrize("change", NAME_CHANGES)
+def test_names_after_a_change_that_may_have_been_made(scene, change, when):
+    """What is open is written under the name that it has by then, and what has
+    the name is what it leads to."""
+    it = scene("faulty", "plain")
+    mnt, leg = it.mirror.mnt, it.things[0]
+    (mnt / "d").mkdir()
+    (mnt / "empty").mkdir()
+    for name in ("f", "g", "d/inside"):
+        (mnt / name).write_bytes(b"old")
+    it.mirror.wait_sync()
+    files = {name: os.open(mnt / name, os.O_RDWR)
+             for name in ("f", "g", "d/inside")}
+    it.mirror.cli("offline", mnt, it.names[1])
+    requests = ["rename", "unlink", "rmdir"]
+    if when == "late":
+        leg.hang(requests, count=1)
+    else:
+        leg.fail(requests, errno.EIO, count=1, after=when == "at-once")
+    with pytest.raises(OSError) as caught:
+        NAME_CHANGES[change](mnt)
+    assert caught.value.errno in (errno.EIO, errno.ETIMEDOUT)
+    leg.clear()
+    it.mirror.cli("online", mnt, it.names[1])
+    it.wait_back(1)
+    there = os.listdir(mnt)
+    for name, fd in files.items():
+        os.pwrite(fd, name.encode() + b" is new", 0)
+        os.fsync(fd)
+    for name in ("f", "h"):
+        with open(mnt / name, "a+b") as file:
+            file.write(b", and longer")
+    (mnt / "empty").mkdir(exist_ok=True)
+    (mnt / "empty/new").write_bytes(b"x")
+    for fd in files.values():
+        os.close(fd)
+    made = when != "never"
+    assert ("f" in there) == (not made or change not in (
+        "rename", "replace", "unlink"))
+    if change == "rename":
+        name = "h" if made else "f"
+        assert (mnt / name).read_bytes() == b"f is new, and longer"
+    if change == "exchange":
+        name = "g" if made else "f"
+        assert (mnt / name).read_bytes().startswith(b"f is new")
+    it.finish()
+
+
+@pytest.mark.parametrize("options", [["entry-timeout=0", "attr-timeout=0"],
+                                     ["entry-timeout=1"]])
+def test_a_file_that_cannot_be_looked_at_at_the_failover(scene, options):
+    """It has another name, by which it is found again. Who has it open by the
+    first must not write to what gets that name then."""
+    it = scene("faulty", "faulty", options=options)
+    mnt = it.mirror.mnt
+    (mnt / "other").write_bytes(b"x")
+    (mnt / "f1").write_bytes(b"old content")
+    os.link(mnt / "f1", mnt / "f2")
+    os.stat(mnt / "f1")
+    os.stat(mnt / "f2")
+    it.mirror.wait_sync()
+    fd = os.open(mnt / "f1", os.O_RDWR)
+    it.things[1].fail(["getattr", "lookup"], errno.EIO, path="*f[12]")
+    it.things[0].die()
+    (mnt / "other").write_bytes(b"y")
+    it.wait_out(0)
+    it.things[1].clear()
+    time.sleep(1.2)  # what the kernel knows of the names is too old
+    with open(mnt / "f2", "r+b") as second:
+        os.unlink(mnt / "f1")
+        (mnt / "f1").write_bytes(b"an innocent file")
+        it.things[0].restart()
+        it.wait_back(0)
+        with contextlib.suppress(OSError):
+            os.pwrite(fd, b"NEW", 0)
+            os.fsync(fd)
+        second.write(b"2ND")
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    it.mirror.wait_sync()
+    assert (mnt / "f1").read_bytes() == b"an innocent file"
+    assert (mnt / "f2").read_bytes() == b"2ND content"
     it.finish()

@@ -42,3 +42,34 @@ def test_a_leg_that_cannot_be_healed(scene):
     it.wait_back(1)
     assert failing(it, 1) is None
     it.finish()
+
+
+@pytest.mark.parametrize("third", [False, True])
+@pytest.mark.parametrize("how", ["error", "hang"])
+def test_the_source_cannot_be_read(scene, how, third):
+    """That is no failure of the leg that is healed from it. If another leg has
+    all, that is the source from then on."""
+    it = scene("faulty", "plain", *["plain"] * third)
+    mnt = it.mirror.mnt
+    (mnt / "d").mkdir()
+    it.mirror.wait_sync()
+    it.mirror.cli("offline", mnt, "b")
+    for n in range(10):
+        (mnt / f"d/f{n}").write_bytes(b"x" * 1000)
+    (mnt / "other").write_bytes(b"x")
+    requests = ["opendir", "readdir"]
+    if how == "error":
+        it.things[0].fail(requests, errno.EIO, path="d")
+    else:
+        it.things[0].hang(requests, path="d")
+    it.mirror.cli("online", mnt, "b")
+    if third:
+        it.wait_back(1)
+        assert it.primary() != 0
+    else:
+        time.sleep(4)
+        assert it.state(1) == "resync"
+    assert 'leg "b" is failed' not in it.mirror.said()
+    it.things[0].clear()
+    it.wait_back()
+    it.finish()
