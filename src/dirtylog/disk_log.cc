@@ -20,6 +20,7 @@
 #include "base/fiber.h"
 #include "base/thread.h"
 #include "base/uuid.h"
+#include "dirtylog/store_check.h"
 #include "dirtylog/store_dir.h"
 #include "dirtylog/store_files.h"
 #include "dirtylog/tail_file.h"
@@ -109,6 +110,15 @@ rocksdb::Options OpenOptions(rocksdb::Env* env, bool create) {
 
 }  // namespace
 
+bool CheckStore(const std::string& dir) {
+  const std::unique_ptr<rocksdb::Env> env = NewStoreEnv();
+  rocksdb::DB* opened = nullptr;
+  const rocksdb::Status status = rocksdb::DB::OpenForReadOnly(
+      OpenOptions(env.get(), /*create=*/false), StoreDbPath(dir), &opened);
+  const std::unique_ptr<rocksdb::DB> db(opened);
+  return status.ok();
+}
+
 // RocksDB and the tail file, as one thing that takes numbered batches.
 class DiskLog::Db {
  public:
@@ -165,8 +175,11 @@ absl::StatusOr<std::unique_ptr<DiskLog::Db>> DiskLog::Db::OpenExisting(
   absl::StatusOr<TailFile> tail =
       TailFile::Open(StoreTailPath(options.dir), options.log_uuid);
   if (!tail.ok()) return tail.status();
+  absl::Status status;
+  if (options.check_apart) status = CheckStoreApart(options.dir);
+  if (!status.ok()) return status;
   std::unique_ptr<Db> db(new Db(options.dir, *std::move(tail)));
-  absl::Status status = db->Open(/*create=*/false);
+  status = db->Open(/*create=*/false);
   if (status.ok()) status = db->CheckIdentity(options);
   if (status.ok()) status = db->CheckSession(options.expected_session);
   if (status.ok()) status = db->CheckNumber();

@@ -36,7 +36,14 @@ struct DiskLogOptions {
   // The session() of the last opening that the caller noted durably. Empty:
   // create a new store; one that is there is put aside as DIR.old.
   std::string expected_session;
+  // Whether the program that this is runs CheckStore when it is told
+  // kCheckStoreWord; a store that is there is checked so before it is opened.
+  bool check_apart = false;
 };
+
+// Reads the store in `dir` and lets go of it. Whether that can be done; it may
+// end the process, see store_check.h.
+bool CheckStore(const std::string& dir);
 
 class DiskLog final : public CoreLog {
  public:

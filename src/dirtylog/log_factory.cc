@@ -21,7 +21,8 @@ absl::StatusOr<OpenedLog> OpenDisk(const LogOptions& options) {
                           .mirror_uuid = options.mirror_uuid,
                           .log_uuid = options.log_uuid,
                           .region_bytes = options.region_bytes,
-                          .expected_session = options.expected_session});
+                          .expected_session = options.expected_session,
+                          .check_apart = options.check_apart});
   if (!log.ok()) return log.status();
   std::string session = (*log)->session();
   return OpenedLog{*std::move(log), std::move(session)};

@@ -24,6 +24,7 @@ struct LogOptions {
   std::string mirror_uuid;
   std::string log_uuid;
   std::string expected_session;
+  bool check_apart = false;
 };
 
 struct OpenedLog {

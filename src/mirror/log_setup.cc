@@ -54,6 +54,7 @@ LogOptions OptionsFor(const Assembly& assembly, const LabelLog& log) {
   options.mirror_uuid = assembly.label.mirror_uuid;
   options.log_uuid = log.uuid;
   options.expected_session = log.session;
+  options.check_apart = true;
   if (log.type != "core") options.dir = StoreDir(assembly, log);
   return options;
 }

@@ -8,6 +8,7 @@
 #include <spdlog/spdlog.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +16,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/fd.h"
+#include "dirtylog/disk_log.h"
+#include "dirtylog/store_check.h"
 #include "mount/daemon.h"
 #include "mount/diagnostics.h"
 #include "mount/mount_point.h"
@@ -111,6 +114,13 @@ int RunBackground(const MountCommand& command) {
   return RunParent(child, read_end);
 }
 
+// A core dump of it would tell nobody anything.
+int RunStoreCheck(const char* dir) {
+  const rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
+  return CheckStore(dir) ? 0 : 1;
+}
+
 int Main(int argc, char** argv) {
   absl::StatusOr<MountCommand> command = ParseMountCommandLine(argc, argv);
   if (!command.ok()) return Fail(kExitUsage, command.status().message());
@@ -140,4 +150,9 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace mirrorfs
 
-int main(int argc, char** argv) { return mirrorfs::Main(argc, argv); }
+int main(int argc, char** argv) {
+  if (argc == 3 && argv[1] == std::string(mirrorfs::kCheckStoreWord)) {
+    return mirrorfs::RunStoreCheck(argv[2]);
+  }
+  return mirrorfs::Main(argc, argv);
+}

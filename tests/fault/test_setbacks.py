@@ -44,6 +44,21 @@ def test_a_leg_that_cannot_be_healed(scene):
     it.finish()
 
 
+def test_what_is_said_stays_on_its_line(scene):
+    it = scene("plain", "faulty")
+    path = it.mirror.mnt / "a\nmirrorfs: error: t: made up"
+    path.write_bytes(b"old")
+    it.mirror.wait_sync()
+    it.things[1].fail("write", errno.EPERM, path="a*")
+    path.write_bytes(b"newer")
+    wait_until(lambda: "made up" in it.mirror.said(), timeout=40)
+    assert "a\\x0amirrorfs: error: t: made up" in it.mirror.said()
+    assert "\nmirrorfs: error: t: made up" not in it.mirror.said()
+    it.things[1].clear()
+    it.wait_back(1)
+    it.finish()
+
+
 @pytest.mark.parametrize("third", [False, True])
 @pytest.mark.parametrize("how", ["error", "hang"])
 def test_the_source_cannot_be_read(scene, how, third):

@@ -2,6 +2,7 @@
 """What goes wrong before anything is mounted: one line, nothing lost."""
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -554,6 +555,48 @@ def test_rubbish_on_the_control_socket(made):
     for client in clients[90:]:
         client.close()
     made.umount()
+
+
+def test_an_older_file_lies_in_the_log(made, base, seed):
+    """RocksDB may end its process over that, but not the daemon's."""
+    rng = random.Random(seed)
+    made.expect_diagnostics("log|RocksDB|leg")
+    log = made.legs[0] / ".mirrorfs" / "log"
+    away = made.legs[1].with_name("away")
+    old = base / "old"
+
+    def live(changes):
+        made.mount()
+        for _ in range(changes):
+            d = made.mnt / f"d{rng.randrange(100)}"
+            d.mkdir(exist_ok=True)
+            (d / f"f{rng.randrange(9)}").write_bytes(rng.randbytes(5000))
+        if rng.random() < 0.5:
+            made.umount()
+        else:
+            made.kill9()
+            run("umount", "-l", made.mnt, check=False)
+
+    def keep_old():
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(log, old)
+
+    live(10)
+    for _ in range(10):
+        keep_old()
+        made.legs[1].rename(away)
+        for _ in range(rng.choice((1, 2))):
+            live(rng.choice((1, 5, 30)))
+            if rng.random() < 0.3:
+                keep_old()
+        path = rng.choice(list(old.rglob("*.log")))
+        if (log / path.relative_to(old)).parent.exists():
+            shutil.copyfile(path, log / path.relative_to(old))
+        away.rename(made.legs[1])
+        made.mount()
+        made.wait_sync()
+        made.umount()
+        made.assert_legs_identical(holes=False)
 
 
 def test_the_private_directory_is_hidden(made):
