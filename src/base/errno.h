@@ -127,6 +127,11 @@ constexpr bool IsGone(Errno error) {
   }
 }
 
+// The same of an answer to stat(2), where ENXIO is a device's that is gone.
+constexpr bool IsAbsent(Errno error) {
+  return IsGone(error) && !IsLegFailure(error);
+}
+
 // "Input/output error" and the like, thread-safe.
 std::string ErrnoText(Errno error);
 

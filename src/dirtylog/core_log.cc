@@ -315,6 +315,18 @@ void CoreLog::SetRegionSync(const RegionKey& key, LegSet legs, bool in_sync) {
   if (entry != nullptr) table_.EndWork(*entry);
 }
 
+void CoreLog::Pardon(const RegionKey& key, LegSet legs) {
+  Lock lock(mutex_);
+  const std::string encoded = EncodeRegionKey(key);
+  RecordTable::Entry* entry = table_.Find(encoded);
+  if (entry == nullptr) return;
+  entry->missed_again -= legs;
+  RegionRecord after = entry->record;
+  after.missing -= legs;
+  after.deep -= legs;
+  if (after != entry->record) ReplaceLocked(key, encoded, after);
+}
+
 void CoreLog::ReleaseResyncWork(const RegionKey& key) {
   Lock lock(mutex_);
   RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));

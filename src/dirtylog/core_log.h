@@ -66,6 +66,7 @@ class CoreLog : public DirtyLog {
                    LegSlot leg) override;
   std::vector<Work> GetResyncWork(LegSet reachable, size_t count_max) override;
   void SetRegionSync(const RegionKey& key, LegSet legs, bool in_sync) override;
+  void Pardon(const RegionKey& key, LegSet legs) override;
   void ReleaseResyncWork(const RegionKey& key) override;
   void StartCopy(const RegionKey& key) override;
   void AdvanceTail(const RegionKey& key, RegionRange range,

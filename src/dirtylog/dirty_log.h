@@ -176,6 +176,9 @@ class DirtyLog {
   // sync adds them. Ends the hand-out.
   virtual void SetRegionSync(const RegionKey& key, LegSet legs,
                              bool in_sync) = 0;
+  // `legs` are what the others are compared with now: they lack nothing of it,
+  // whatever was said. Ends no hand-out.
+  virtual void Pardon(const RegionKey& key, LegSet legs) = 0;
   // Ends the hand-out without an outcome; the region will be offered again.
   virtual void ReleaseResyncWork(const RegionKey& key) = 0;
   // The region was handed out, and changes of it are held off until its copy is

@@ -92,7 +92,7 @@ void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
              fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
   SharedNames names = HoldNames(fs);
-  if (info == nullptr && CameByOldName(fs, names)) {
+  if (info == nullptr && CameByOldName(fs, names, id)) {
     return Answer(request, Errno(ESTALE));
   }
   const std::shared_lock stripe(fs.nodes().Stripe(id));

@@ -61,6 +61,8 @@ class FileSystem {
   bool IdentityIsCurrent() const {
     return identity_epoch_.load() == mirror_->legs().primary_epoch();
   }
+  // Of the primary that gave the numbers which nodes have.
+  uint64_t identity_epoch() const { return identity_epoch_.load(); }
   // From now on nodes have the numbers that the new primary has for them. The
   // names lock must not be held.
   void LearnIdentity();

@@ -34,7 +34,7 @@ void Open(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
   Errno error;
   {
     SharedNames names = HoldNames(fs);
-    if (CameByOldName(fs, names)) return Answer(request, Errno(ESTALE));
+    if (CameByOldName(fs, names, id)) return Answer(request, Errno(ESTALE));
     const std::shared_lock stripe(fs.nodes().Stripe(id));
     std::shared_ptr<OpenFile> file =
         fs.nodes().Open(id, fs.nodes().NewOpenFile());

@@ -340,6 +340,20 @@ void InodeTable::Disown(NodeId id) {
   }
 }
 
+bool InodeTable::LiesIn(NodeId id, NodeId ancestor) const {
+  std::lock_guard lock(mutex_);
+  const auto leads_there = [&](const Node* node) {
+    while (node != nullptr && node->id != ancestor) node = node->name.parent;
+    return node != nullptr;
+  };
+  const Node* node = Get(id);
+  if (node == nullptr) return false;
+  bool any = leads_there(node);
+  if (!node->more_names) return any;
+  for (const Name& name : *node->more_names) any |= leads_there(name.parent);
+  return any;
+}
+
 void InodeTable::LearnIno(NodeId id, ino_t ino) {
   std::lock_guard lock(mutex_);
   Node* node = Get(id);
@@ -406,9 +420,9 @@ void InodeTable::MoveName(NodeId id, NodeId parent_id, absl::string_view name,
   Node* node = Get(id);
   Node* parent = Get(parent_id);
   Node* new_parent = Get(new_parent_id);
-  if (node == nullptr || parent == nullptr || new_parent == nullptr) return;
+  if (node == nullptr || parent == nullptr) return;
   const bool dropped = DropNameOf(node, parent, name);
-  AddNameTo(node, new_parent, new_name);
+  if (new_parent != nullptr) AddNameTo(node, new_parent, new_name);
   if (!dropped) return;
   --parent->children;
   Release(parent);

@@ -90,6 +90,11 @@ class InodeTable {
   // goes, because the number may come back at once. Undone by Reattach.
   void Detach(NodeId id);
   void Reattach(NodeId id, ino_t ino);
+  // It cannot be said any more which file the node is: no name leads to it, and
+  // who has it open gets errors.
+  void Disown(NodeId id);
+  // Whether it is `ancestor`, or one of its known names lies in that.
+  bool LiesIn(NodeId id, NodeId ancestor) const;
   void MoveName(NodeId id, NodeId parent, absl::string_view name,
                 NodeId new_parent, absl::string_view new_name);
   // A path of the node by another name than this one, or empty.
@@ -181,7 +186,6 @@ class InodeTable {
   void SetFirstName(Node* node, Name name);
   void AddNameTo(Node* node, Node* parent, absl::string_view name);
   bool DropNameOf(Node* node, const Node* parent, absl::string_view name);
-  void Disown(NodeId id);
   void Release(Node* node);  // erases it when nothing holds it
   std::optional<std::string> PathOfNode(const Node* node) const;
   std::vector<std::string> OtherPathsOf(const Node* node) const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "fuse/name_doubts.h"
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 #include <utility>
@@ -10,9 +11,10 @@
 namespace mirrorfs {
 namespace {
 
-void NoteRemoved(InodeTable& nodes, const NamePlace& place) {
-  nodes.RemoveName(place.id, place.parent, place.name);
-  if (!nodes.PathOf(place.id)) nodes.Detach(place.id);
+// A leg that is gone as a whole, and answers no request.
+bool DoesNotAnswer(Errno error) {
+  return error == Errno(ETIMEDOUT) || error == Errno(ENOTCONN) ||
+         error == Errno(ECONNABORTED);
 }
 
 }  // namespace
@@ -29,7 +31,6 @@ void NoteRenamed(InodeTable& nodes, const NamePlace& from, const NamePlace& to,
 }
 
 void NameDoubts::Add(NameDoubt doubt) {
-  doubt.primary_epoch = mirror_->legs().primary_epoch();
   std::lock_guard lock(mutex_);
   doubts_.push_back(std::move(doubt));
   any_.store(true, std::memory_order_release);
@@ -45,11 +46,20 @@ bool NameDoubts::Settle() {
       if (doubts_.empty()) return true;
       doubt = doubts_.front();
     }
-    const std::optional<bool> made = IsMade(doubt);
-    if (!made) return false;
-    if (*made) {
-      NoteMade(doubt);
-      Tell(doubt);
+    switch (Ask(doubt)) {
+      case Answer::kLater:
+        return false;
+      case Answer::kNotMade:
+        break;
+      case Answer::kMade:
+        NoteMade(doubt);
+        Tell(doubt);
+        break;
+      case Answer::kNobodyKnows:
+        nodes_->Disown(doubt.from.id);
+        if (doubt.to) nodes_->Disown(doubt.to->id);
+        Tell(doubt);
+        break;
     }
     std::lock_guard lock(mutex_);
     doubts_.erase(doubts_.begin());
@@ -58,33 +68,47 @@ bool NameDoubts::Settle() {
 
 // A leg that has become the primary since has other numbers; it has caught up
 // with the change if that was made.
-std::optional<bool> NameDoubts::IsMade(const NameDoubt& doubt) {
+NameDoubts::Answer NameDoubts::Ask(const NameDoubt& doubt) {
   const auto path = nodes_->PathOf(doubt.from.parent, doubt.from.name);
-  if (!path) return false;
+  if (!path) return Answer::kNotMade;
   const ErrnoOr<struct stat> now = mirror_->StatPath(*path);
+  if (!now.ok() && IsAbsent(now.error())) return Answer::kMade;
   if (!now.ok()) {
-    return IsGone(now.error()) ? std::optional(true) : std::nullopt;
+    return DoesNotAnswer(now.error()) ? Answer::kLater : Answer::kNobodyKnows;
   }
-  const bool same_primary =
-      mirror_->legs().primary_epoch() == doubt.primary_epoch;
-  return same_primary && now->st_ino != doubt.ino;
+  if (mirror_->legs().primary_epoch() != doubt.primary_epoch) {
+    return doubt.exchange ? Answer::kNobodyKnows : Answer::kNotMade;
+  }
+  return now->st_ino == doubt.ino ? Answer::kNotMade : Answer::kMade;
 }
 
+// The kernel may be about to answer others who wait for the directory, so it is
+// told by nobody whom they may wait for.
 void NameDoubts::Tell(const NameDoubt& doubt) {
-  if (!tell_kernel_) return;
+  if (!is_telling()) JoinTellers();
   std::lock_guard lock(mutex_);
+  if (!tell_kernel_ || tells_no_more_) return;
   try {
     ++telling_;
+    told_of_.push_back(doubt.from.id);
+    if (doubt.to) told_of_.push_back(doubt.to->id);
     tellers_.push_back(StartThread("names", [this, doubt] {
       tell_kernel_(doubt.from.parent, doubt.from.name);
       if (doubt.to) tell_kernel_(doubt.to->parent, doubt.to->name);
       std::lock_guard lock(mutex_);
-      --telling_;
+      if (--telling_ == 0) told_of_.clear();
       told_.notify_all();
     }));
   } catch (const std::system_error&) {
     --telling_;  // it will see when what it knows is too old
   }
+}
+
+bool NameDoubts::IsTellingOf(NodeId id) {
+  std::lock_guard lock(mutex_);
+  return telling_ > 0 &&
+         std::any_of(told_of_.begin(), told_of_.end(),
+                     [&](NodeId one) { return nodes_->LiesIn(id, one); });
 }
 
 void NameDoubts::WaitUntilTold() {
@@ -94,6 +118,14 @@ void NameDoubts::WaitUntilTold() {
 }
 
 void NameDoubts::StopTelling() {
+  {
+    std::lock_guard lock(mutex_);
+    tells_no_more_ = true;
+  }
+  JoinTellers();
+}
+
+void NameDoubts::JoinTellers() {
   std::vector<std::thread> tellers;
   {
     std::lock_guard lock(mutex_);
@@ -103,11 +135,15 @@ void NameDoubts::StopTelling() {
 }
 
 void NameDoubts::NoteMade(const NameDoubt& doubt) {
-  if (!doubt.to) return NoteRemoved(*nodes_, doubt.from);
+  const NodeId loses = doubt.to ? doubt.to->id : doubt.from.id;
+  if (doubt.last) nodes_->Detach(loses);
+  if (!doubt.to) {
+    nodes_->RemoveName(doubt.from.id, doubt.from.parent, doubt.from.name);
+    return;
+  }
   const auto from = nodes_->PathOf(doubt.from.parent, doubt.from.name);
   const auto to = nodes_->PathOf(doubt.to->parent, doubt.to->name);
   NoteRenamed(*nodes_, doubt.from, *doubt.to, doubt.exchange);
-  if (!nodes_->PathOf(doubt.to->id)) nodes_->Detach(doubt.to->id);
   if (from && to) mirror_->NoteRenamed(*from, *to, doubt.exchange);
 }
 

@@ -33,10 +33,11 @@ struct NamePlace {
 
 struct NameDoubt {
   NamePlace from;
-  ino_t ino = 0;  // what it led to on the primary
+  ino_t ino = 0;  // what it led to, on the primary of that epoch
   uint64_t primary_epoch = 0;
   std::optional<NamePlace> to;  // renamed to that; else removed
   bool exchange = false;
+  bool last = false;  // what is removed or replaced has no other name
 };
 
 // What `from` leads to is called `to` now, and with `exchange` the reverse.
@@ -59,19 +60,22 @@ class NameDoubts {
 
   bool any() const { return any_.load(std::memory_order_acquire); }
   void Add(NameDoubt doubt);
-  // False when the primary cannot be asked. The names lock must not be held.
+  // False when the primary does not answer. The names lock must not be held.
   bool Settle();
   // Whether the kernel is being told of names that do not lead any more to
-  // where it thinks: a request by a node may have come by such a name.
+  // where it thinks.
   bool is_telling() const { return telling_.load(std::memory_order_acquire); }
-  // Until it knows, or for a second. No lock must be held.
+  // Whether a request about the node may have come by such a name.
+  bool IsTellingOf(NodeId id);
+  // Until the kernel knows, or for a second. No lock must be held.
   void WaitUntilTold();
 
  private:
-  // Nothing when it cannot be seen.
-  std::optional<bool> IsMade(const NameDoubt& doubt);
+  enum class Answer { kMade, kNotMade, kNobodyKnows, kLater };
+  Answer Ask(const NameDoubt& doubt);
   void NoteMade(const NameDoubt& doubt);
   void Tell(const NameDoubt& doubt);
+  void JoinTellers();
 
   Mirror* const mirror_;
   InodeTable* const nodes_;
@@ -79,8 +83,10 @@ class NameDoubts {
   std::mutex mutex_;
   std::vector<NameDoubt> doubts_;  // in order
   TellKernel tell_kernel_;
-  std::atomic<int> telling_{0};
+  std::vector<NodeId> told_of_;  // while the kernel is being told
+  std::atomic<int> telling_{0};  // for how many doubts
   std::condition_variable told_;
+  bool tells_no_more_ = false;
   std::vector<std::thread> tellers_;
 };
 

@@ -190,7 +190,10 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
     fs.nodes().Reattach(id, st->st_ino);
   }
   if (MayBeMade(error)) {
-    fs.doubts().Add({.from = {parent, name, id}, .ino = st->st_ino});
+    fs.doubts().Add({.from = {parent, name, id},
+                     .ino = st->st_ino,
+                     .primary_epoch = fs.identity_epoch(),
+                     .last = last});
   }
   Answer(request, error);
 }
@@ -212,7 +215,10 @@ void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
     fs.nodes().Reattach(id, st->st_ino);
   }
   if (MayBeMade(error)) {
-    fs.doubts().Add({.from = {parent, name, id}, .ino = st->st_ino});
+    fs.doubts().Add({.from = {parent, name, id},
+                     .ino = st->st_ino,
+                     .primary_epoch = fs.identity_epoch(),
+                     .last = true});
   }
   Answer(request, error);
 }
@@ -276,8 +282,10 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
     if (MayBeMade(error)) {
       fs.doubts().Add({.from = from.place(),
                        .ino = from.st->st_ino,
+                       .primary_epoch = fs.identity_epoch(),
                        .to = to.place(),
-                       .exchange = exchange});
+                       .exchange = exchange,
+                       .last = last});
     }
     return error;
   }
@@ -311,12 +319,16 @@ void Rename(fuse_req_t request, fuse_ino_t parent, const char* name,
   for (;;) {
     std::unique_lock names(fs.mirror().names_lock());
     const Errno error = resolve();
-    if (fs.IdentityIsCurrent()) {
+    if (fs.IdentityIsCurrent() && !fs.doubts().any()) {
       if (!error.ok()) return Answer(request, error);
       return Answer(request, RenameHeld(fs, from, to, flags));
     }
     names.unlock();
-    fs.LearnIdentity();
+    if (!fs.IdentityIsCurrent()) {
+      fs.LearnIdentity();
+    } else if (!fs.doubts().Settle()) {
+      return Answer(request, Errno(ETIMEDOUT));
+    }
   }
 }
 

@@ -55,8 +55,8 @@ inline SharedNames HoldNames(FileSystem& fs) {
 // Whether a request about a node may have come by a name that does not lead to
 // it any more. The kernel knows better once this returns, and looks again when
 // it is answered ESTALE. `names` is let go then.
-inline bool CameByOldName(FileSystem& fs, SharedNames& names) {
-  if (!fs.doubts().is_telling()) return false;
+inline bool CameByOldName(FileSystem& fs, SharedNames& names, NodeId id) {
+  if (!fs.doubts().is_telling() || !fs.doubts().IsTellingOf(id)) return false;
   names.unlock();
   fs.doubts().WaitUntilTold();
   return true;

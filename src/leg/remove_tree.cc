@@ -14,11 +14,6 @@ namespace {
 
 constexpr char kAsidePrefix[] = "moved.";
 
-bool IsAbsent(Errno error) {
-  return error == Errno(ENOENT) || error == Errno(ENOTDIR) ||
-         error == Errno(ELOOP);
-}
-
 }  // namespace
 
 Errno RemoveTree(Leg& leg, const std::string& path, const TakeInstead& take) {

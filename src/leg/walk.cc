@@ -59,7 +59,7 @@ Errno WalkLeg(const Leg& leg,
               const std::string& from) {
   Errno failure;
   const auto note = [&](Errno error) {
-    const bool gone = error == Errno(ENOENT) || error == Errno(ENOTDIR);
+    const bool gone = IsAbsent(error);
     // EXDEV: another file system, mounted there.
     if (!gone && error != Errno(EXDEV)) failure = error;
   };

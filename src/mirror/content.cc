@@ -158,7 +158,8 @@ ErrnoOr<size_t> Mirror::WriteLegs(const ObjectRef& object, OpenFile& file,
     error = WriteOthers(*change, decided, object, file, offset,
                         data.substr(0, taken), taken);
   } else {
-    error = Undecided(*change, decided, Atomic::kNo, error);
+    // Fewer bytes than were to be written are no error.
+    error = Undecided(*change, decided, Atomic::kYes, error);
   }
   // Not before the last leg is written: whoever settles times in between would
   // settle too little, and nobody would again.
@@ -176,10 +177,11 @@ Errno Mirror::WriteOthers(RegionChange& change, LegSlot decided,
   Misses misses;
   std::vector<ShortWrite> short_writes;
   (TakersOf(change) - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
-    if (!object.named && !FdForWriting(slot, object, file).valid()) {
+    const bool up = legs_->up().has(slot);
+    if (!object.named && !(up && FdForWriting(slot, object, file).valid())) {
       return file.NoteBehind(LegSet::Of(slot));
     }
-    if (!legs_->up().has(slot)) return MissedByOneDown(slot, &misses);
+    if (!up) return MissedByOneDown(slot, &misses);
     Leg& taker = leg(slot);
     const ErrnoOr<size_t> written = WriteOn(taker, object, file, offset, data);
     if (written.ok() && *written == data.size()) return;

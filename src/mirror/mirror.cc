@@ -198,18 +198,19 @@ void Mirror::MissedByOneDown(LegSlot slot, Misses* misses) {
 }
 
 Errno Mirror::RecordFailures(RegionChange& change, LegSet failed, Errno error) {
-  Errno recorded = change.Fail(failed);
-  if (!recorded.ok()) return recorded;
   // One that is on record is nobody's heir; but it may have been before, and
   // what others are compared with cannot lack anything.
-  const LegSet primary = LegSet::Of(SettledPrimary());
-  if (failed.contains(primary)) {
-    change.Pardon(primary);
-    failed = TakersOf(change) - primary;
-    recorded = change.Fail(failed);
+  LegSet primary;
+  do {
+    primary = LegSet::Of(SettledPrimary());
+    if (failed.contains(primary)) {
+      change.Pardon(primary);
+      failed = TakersOf(change) - primary;
+      if (error.ok()) error = Errno(EIO);
+    }
+    const Errno recorded = change.Fail(failed);
     if (!recorded.ok()) return recorded;
-    if (error.ok()) error = Errno(EIO);
-  }
+  } while (LegSet::Of(SettledPrimary()) != primary);
   if (!change.on_record()) return error;  // of a file without a name
   // Those that are down are on record as a whole. The caller may hear of it by
   // the name of what it is: no space for a label.

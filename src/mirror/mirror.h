@@ -470,10 +470,13 @@ auto Mirror::AskHolder(const ObjectRef& object, Ask ask)
   for (;;) {
     const LegSlot slot = HolderOf(object);
     Leg& holder = leg(slot);
-    auto answer = slot == legs_->primary() ? AskPrimary(ask) : ask(holder);
+    const bool is_primary = slot == legs_->primary();
+    auto answer = is_primary ? AskPrimary(ask) : ask(holder);
     asked |= LegSet::Of(slot);
     if (answer.ok()) return answer;
-    if (IsLegFailure(answer.error())) (void)FailLeg(holder, answer.error());
+    if (!is_primary && IsLegFailure(answer.error())) {
+      (void)FailLeg(holder, answer.error());
+    }
     // One that has it open may have gone while it was asked, and its heir not
     // have it. Another may.
     if (asked.has(HolderOf(object))) return answer;

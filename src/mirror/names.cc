@@ -314,8 +314,10 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       });
-  // Also where it could not be recorded what another leg made of it.
-  if (object.is_dir && name_watch_ != nullptr && took.has(legs_->primary())) {
+  // Also where another leg could not take it back. Of one that is in doubt
+  // NoteRenamed is told.
+  const bool moved_dir = object.is_dir && took.has(legs_->primary());
+  if (moved_dir && name_watch_ != nullptr && !MayBeMade(error)) {
     name_watch_->DirMoved(from, to, exchanges);
   }
   if (!error.ok()) {

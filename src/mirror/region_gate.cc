@@ -61,7 +61,7 @@ void RegionChange::Pardon(LegSet legs) {
     for (RegionMark& mark : *marks) {
       mark.record.missing -= legs;
       mark.record.deep -= legs;
-      gate_->log_->SetRegionSync(mark.key, legs, true);
+      gate_->log_->Pardon(mark.key, legs);
     }
   }
 }
@@ -123,11 +123,14 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
   if (change.nameless_) change.nameless_->NoteBehind(change.missing_);
   NoteNamesMissed(change.marks_, lacking - request.down);
   for (RegionMark& mark : change.marks_) {
-    // What the trail tells of need not be looked for in all of the directory.
-    const bool is_told = mark.key.kind == RegionKind::kEntries &&
-                         mark.key.path == trail_dir && !mark.record.dirty_deep;
-    AddMissing(mark.record,
-               change.missing_ - (is_told ? trail_legs : LegSet()));
+    // What the trail tells of need not be looked for in all of the directory,
+    // on legs that lack that anyway.
+    LegSet told;
+    if (mark.key == RegionKey::Entries(trail_dir) && !mark.record.dirty_deep) {
+      const std::optional<RegionRecord> record = log_->Find(mark.key);
+      if (record) told = trail_legs & record->missing;
+    }
+    AddMissing(mark.record, change.missing_ - told);
     flush |= Mark(mark);
   }
   if (request.cover) {

@@ -78,14 +78,16 @@ absl::Status FuseSession::AddInitFlags() {
 
 absl::Status FuseSession::Serve(int threads, Watchdog* watchdog) {
   const Errno error =
-      RequestLoop(session_, watchdog, ThreadsFor(threads)).Run();
+      RequestLoop(session_, watchdog, ThreadsFor(threads)).Run([this] {
+        // While whom it may have to wait for is still answered.
+        doubts_->StopTelling();
+      });
   // By signal, or the mount is gone: both are how it is meant to end.
   return ToStatus(error, "the FUSE session ended");
 }
 
 FuseSession::~FuseSession() {
   if (session_ == nullptr) return;
-  if (doubts_ != nullptr) doubts_->StopTelling();
   if (mounted_) fuse_session_unmount(session_);
   fuse_session_destroy(session_);
 }

@@ -32,11 +32,12 @@ RequestLoop::RequestLoop(fuse_session* session, Watchdog* watchdog,
       workers_max_(workers_max),
       over_(eventfd(0, EFD_CLOEXEC)) {}
 
-Errno RequestLoop::Run() {
+Errno RequestLoop::Run(const std::function<void()>& before_end) {
   if (!over_.valid()) return Errno::Last();
   ServeFirst();
   StartWorker();
   WaitForEnd();
+  before_end();
   fuse_session_exit(session_);
   EndWorkers();
   return Errno(error_);

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -30,7 +31,8 @@ class RequestLoop {
   // Until the mount is gone or SIGHUP, SIGINT or SIGTERM comes; then until the
   // requests in work are answered. To be called by a thread in which those
   // signals are blocked, as in all others.
-  Errno Run();
+  // `before_end` is called when it is over and requests are still answered.
+  Errno Run(const std::function<void()>& before_end);
 
  private:
   struct Worker {

@@ -106,7 +106,7 @@ Errno Healer::ListNamesToDo(const std::string& dir, NamesToDo* todo) {
   if (!truth.ok() || !S_ISDIR(truth->st_mode)) {
     // Gone, and that its parent's entries say.
     todo->no_directory = true;
-    return truth.ok() || IsGone(truth.error()) ? kOk : truth.error();
+    return truth.ok() || IsAbsent(truth.error()) ? kOk : truth.error();
   }
   const ErrnoOr<struct stat> copy = leg.Stat(dir);
   if (!copy.ok() || !S_ISDIR(copy->st_mode)) {
@@ -172,7 +172,7 @@ size_t Healer::HealNames(const DirtyLog::Work& work, absl::Duration time,
     from.pop_front();
     const std::string path = JoinPath(work.key.path, name);
     const ErrnoOr<struct stat> truth = Truth(path);
-    const bool gone = !truth.ok() && IsGone(truth.error());
+    const bool gone = !truth.ok() && IsAbsent(truth.error());
     if (!only_linked && !gone &&
         (IsOneOfSeveral(truth) || IsOneOfSeveral(leg.Stat(path)))) {
       todo->linked.push_back(name);

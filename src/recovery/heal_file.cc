@@ -72,7 +72,7 @@ bool Healer::Heal(const DirtyLog::Work& work) {
     return true;
   }
   bool healed = HealOn(now, targets);
-  if (!healed && targets.size() > 1) {
+  if (!healed && targets.size() > 1 && IsLackedByAll(work.key, targets)) {
     // One that cannot have it must not keep it from the others. One at a time:
     // with its end the log no longer watches what the rest miss meanwhile.
     bool one = false;
@@ -82,6 +82,13 @@ bool Healer::Heal(const DirtyLog::Work& work) {
   return healed;
 }
 
+// Else some have been healed, and the region is not ours any more: what the
+// rest miss meanwhile would be forgotten.
+bool Healer::IsLackedByAll(const RegionKey& key, LegSet targets) const {
+  const std::optional<RegionRecord> record = mirror_->log().Find(key);
+  return record && record->missing.contains(targets);
+}
+
 bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
   if (*stopping_) return false;
   bool healed = false;
@@ -89,7 +96,8 @@ bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
     case RegionKind::kEntries:
       healed = HealEntries(work, targets);
       // The names of some file were not known.
-      if (!healed && links_->WalkIfWanted(*stopping_)) {
+      if (!healed && links_->WalkIfWanted(*stopping_) &&
+          IsLackedByAll(work.key, targets)) {
         healed = HealEntries(work, targets);
       }
       if (healed) mirror_->backlog().Healed();

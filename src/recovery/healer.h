@@ -47,6 +47,7 @@ class Healer {
 
  private:
   bool HealOn(const DirtyLog::Work& work, LegSet targets);
+  bool IsLackedByAll(const RegionKey& key, LegSet targets) const;
 
   // --- heal_directory.cc ---
   // What is to be done of a directory's names on one leg.

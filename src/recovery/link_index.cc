@@ -27,9 +27,8 @@ constexpr size_t kNamesAtOnce = 256;
 
 // Of a name of the primary: it is not there, or another file system, which is
 // mounted there, hides it.
-bool IsAbsent(Errno error) {
-  return error == Errno(ENOENT) || error == Errno(ENOTDIR) ||
-         error == Errno(ELOOP) || error == Errno(EXDEV);
+bool IsOutOfSight(Errno error) {
+  return IsAbsent(error) || error == Errno(EXDEV);
 }
 
 bool IsIn(absl::string_view path, absl::string_view directory) {
@@ -84,8 +83,8 @@ std::optional<std::vector<std::string>> LinkIndex::VerifiedLocked(ino_t ino) {
   bool known = true;
   std::erase_if(paths, [&](const std::string& path) {
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
-    known &= st.ok() || IsAbsent(st.error());
-    return st.ok() ? st->st_ino != ino : IsAbsent(st.error());
+    known &= st.ok() || IsOutOfSight(st.error());
+    return st.ok() ? st->st_ino != ino : IsOutOfSight(st.error());
   });
   if (!known) return std::nullopt;
   return paths;
@@ -133,10 +132,10 @@ bool LinkIndex::VisitNext() {
 Errno LinkIndex::BeginVisit() {
   const Leg& leg = mirror_->primary();
   const ErrnoOr<struct stat> st = leg.Stat(visit_.path);
-  if (!st.ok()) return IsAbsent(st.error()) ? kOk : st.error();
+  if (!st.ok()) return IsOutOfSight(st.error()) ? kOk : st.error();
   if (visited_.contains(st->st_ino)) return kOk;
   ErrnoOr<std::vector<std::string>> names = ListNames(leg, visit_.path);
-  if (!names.ok()) return IsAbsent(names.error()) ? kOk : names.error();
+  if (!names.ok()) return IsOutOfSight(names.error()) ? kOk : names.error();
   visited_.insert(st->st_ino);
   visit_.names = *std::move(names);
   return kOk;
@@ -151,7 +150,7 @@ Errno LinkIndex::GoOn() {
       to_visit_.push_back(path);
     } else if (st.ok()) {
       AddLocked(path, *st);
-    } else if (!IsAbsent(st.error())) {
+    } else if (!IsOutOfSight(st.error())) {
       return st.error();
     }
   }
@@ -191,7 +190,7 @@ std::optional<uint64_t> LinkIndex::AddNewNamesLocked() {
   for (const std::string& path : paths) {
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(path);
     if (st.ok()) AddLocked(path, *st);
-    lost_ |= !st.ok() && !IsAbsent(st.error());
+    lost_ |= !st.ok() && !IsOutOfSight(st.error());
   }
   return moves;
 }

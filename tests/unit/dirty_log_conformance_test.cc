@@ -578,6 +578,19 @@ TEST_P(Conformance, ACopyToALegThatGoesMeanwhileDoesNotCount) {
   EXPECT_EQ(log_->Lacking(key), kB);
 }
 
+TEST_P(Conformance, WhoIsPardonedLacksNothingAndWorkGoesOn) {
+  const RegionKey key = RegionKey::Entries("d");
+  Mark(key, {.missing = kB | kC, .deep = kB});
+  ASSERT_EQ(log_->GetResyncWork(kB | kC, 9).size(), 1u);
+  Mark(key, {.missing = kB | kC});
+  log_->Pardon(key, kB);
+  EXPECT_EQ(log_->Lacking(key), kC);
+  EXPECT_TRUE(log_->GetResyncWork(kC, 9).empty()) << "it was handed out twice";
+  // What C missed meanwhile is not forgotten.
+  log_->SetRegionSync(key, kC, true);
+  EXPECT_EQ(log_->Lacking(key), kC);
+}
+
 TEST_P(Conformance, AdvanceSinceWaitsForEveryLeg) {
   const RegionKey key = RegionKey::Entries("d");
   Mark(key, {.dirty = true, .missing = kB, .since_ns = 100});
