@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include "absl/strings/str_split.h"
 #include "fuse/request.h"
@@ -160,6 +161,14 @@ bool IsLastName(FileSystem& fs, const std::string& path,
   return now.ok() && now->st_nlink <= 1;
 }
 
+// A change of names was answered so. The numbers in `doubt` are those that the
+// nodes have, because the names lock is held.
+void NoteDoubt(FileSystem& fs, Errno error, NameDoubt doubt) {
+  if (!MayBeMade(error)) return;
+  doubt.primary_epoch = fs.identity_epoch();
+  fs.doubts().Add(std::move(doubt));
+}
+
 // Whether it can be freed once the caller has been answered, who may look for
 // the space.
 bool IsFreedSoon(const struct stat& st) {
@@ -189,12 +198,8 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   } else if (last) {
     fs.nodes().Reattach(id, st->st_ino);
   }
-  if (MayBeMade(error)) {
-    fs.doubts().Add({.from = {parent, name, id},
-                     .ino = st->st_ino,
-                     .primary_epoch = fs.identity_epoch(),
-                     .last = last});
-  }
+  NoteDoubt(fs, error,
+            {.from = {parent, name, id}, .ino = st->st_ino, .last = last});
   Answer(request, error);
 }
 
@@ -214,12 +219,8 @@ void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   } else {
     fs.nodes().Reattach(id, st->st_ino);
   }
-  if (MayBeMade(error)) {
-    fs.doubts().Add({.from = {parent, name, id},
-                     .ino = st->st_ino,
-                     .primary_epoch = fs.identity_epoch(),
-                     .last = true});
-  }
+  NoteDoubt(fs, error,
+            {.from = {parent, name, id}, .ino = st->st_ino, .last = true});
   Answer(request, error);
 }
 
@@ -279,14 +280,12 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
       fs.mirror().Rename(moved, to.path, flags, std::move(victim));
   if (!error.ok()) {
     if (last) nodes.Reattach(to.id, to.st->st_ino);
-    if (MayBeMade(error)) {
-      fs.doubts().Add({.from = from.place(),
-                       .ino = from.st->st_ino,
-                       .primary_epoch = fs.identity_epoch(),
-                       .to = to.place(),
-                       .exchange = exchange,
-                       .last = last});
-    }
+    NoteDoubt(fs, error,
+              {.from = from.place(),
+               .ino = from.st->st_ino,
+               .to = to.place(),
+               .exchange = exchange,
+               .last = last});
     return error;
   }
   NoteRenamed(nodes, from.place(), to.place(), exchange);
