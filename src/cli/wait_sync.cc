@@ -25,9 +25,11 @@
 namespace mirrorfs {
 namespace {
 
-// Quick at first, since most waits are short.
+// Quick at first, since most waits are short; who has waited long gets to know
+// of the end about a tenth of that later.
 constexpr absl::Duration kPollMin = absl::Milliseconds(50);
 constexpr absl::Duration kPollMax = absl::Seconds(1);
+constexpr double kPollGrowth = 1.1;
 
 // Says how far it is, on standard error: as a bar that stays on its line when
 // that is a terminal, else as a line from time to time.
@@ -129,7 +131,7 @@ int Wait(const WaitArgs& args, MountedMirror mirror, absl::Time deadline,
          absl::Duration every) {
   ProgressShow progress(mirror.status.name, every, args.json || args.quiet);
   for (absl::Duration pause = kPollMin;;
-       pause = std::min(pause * 1.5, progress.pause_max())) {
+       pause = std::min(pause * kPollGrowth, progress.pause_max())) {
     const bool over = mirror.status.state == "conflict" ||
                       IsInSync(mirror.status) || absl::Now() >= deadline;
     if (over) {

@@ -133,6 +133,14 @@ Errno SyncData(const LegFd& file) {
   return file.Call([](int fd) { return FromSyscall(fdatasync(fd)); });
 }
 
+void StartWriteback(const LegFd& file, uint64_t offset, uint64_t length) {
+  (void)file.Call([offset, length](int fd) {
+    return FromSyscall(sync_file_range(fd, static_cast<off_t>(offset),
+                                       static_cast<off_t>(length),
+                                       SYNC_FILE_RANGE_WRITE));
+  });
+}
+
 void DropCache(const LegFd& file, uint64_t offset, size_t length) {
   (void)file.Call([offset, length](int fd) {
     return Errno(posix_fadvise(fd, static_cast<off_t>(offset),

@@ -39,6 +39,8 @@ ErrnoOr<size_t> CopyWithin(const LegFd& from, uint64_t from_offset,
 // As lseek(2), but for the place in the file, which nobody uses.
 ErrnoOr<off_t> SeekContent(const LegFd& file, off_t offset, int whence);
 Errno SyncData(const LegFd& file);
+// What was written there goes on its way to the disk. Nothing is durable by it.
+void StartWriteback(const LegFd& file, uint64_t offset, uint64_t length);
 // What is in the page cache of it is read anew.
 void DropCache(const LegFd& file, uint64_t offset, size_t length);
 

@@ -412,6 +412,9 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
     CopyCount count;
     const Errno error = CopyContent(*from, *to, begin, limit, buffers_, &count);
     if (error.ok()) {
+      // So that the disk works while more is copied, and little is left for the
+      // sync at the end. Not for small files: they are better laid out at once.
+      if (count.copied_bytes >= kPieceBytes) StartWriteback(*to, begin, bytes);
       progress_->Compared(slot, bytes, count.copied_bytes);
       return;
     }
