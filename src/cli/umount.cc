@@ -19,11 +19,11 @@
 #include "absl/time/clock.h"
 #include "base/errno.h"
 #include "base/fd.h"
+#include "base/mount_table.h"
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/mirror_lookup.h"
-#include "cli/mount_table.h"
 #include "cli/output.h"
 #include "cli/text.h"
 

@@ -8,8 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "leg/label.h"
 
@@ -50,10 +48,7 @@ const char* KindName(mode_t mode) {
   }
 }
 
-bool IsPrivate(const std::string& path) {
-  return path == kPrivateDir ||
-         absl::StartsWith(path, absl::StrCat(kPrivateDir, "/"));
-}
+bool IsPrivate(const std::string& path) { return LiesIn(path, kPrivateDir); }
 
 // Looks one object up in the log.
 class Finder {

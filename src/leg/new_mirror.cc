@@ -9,15 +9,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <memory>
 
 #include "absl/container/flat_hash_set.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "base/errno.h"
 #include "base/fd.h"
+#include "base/mount_table.h"
 #include "base/uuid.h"
 #include "leg/copy_object.h"
 #include "leg/object.h"
@@ -60,32 +58,10 @@ absl::StatusOr<bool> IsEmpty(const std::string& path) {
   return true;
 }
 
-bool IsBeneath(absl::string_view inner, absl::string_view outer) {
-  return outer == "/" || absl::StartsWith(inner, absl::StrCat(outer, "/"));
-}
-
-// /proc/self/mountinfo writes blanks, tabs, newlines and backslashes as \ooo.
-std::string UnescapeMountPath(absl::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      out += static_cast<char>((text[i + 1] - '0') * 64 +
-                               (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
-      i += 3;
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
-}
-
 absl::Status CheckNoMountBeneath(const std::string& real) {
-  std::ifstream mounts("/proc/self/mountinfo");
-  for (std::string line; std::getline(mounts, line);) {
-    const std::vector<std::string> fields = absl::StrSplit(line, ' ');
-    if (fields.size() < 5) continue;
-    const std::string where = UnescapeMountPath(fields[4]);
-    if (IsBeneath(where, real)) {
+  for (const MountEntry& entry : ReadMountTable()) {
+    const std::string& where = entry.mount_point;
+    if (where != real && LiesIn(where, real)) {
       return Refuse(real, absl::StrCat(where,
                                        " is mounted inside it; a leg "
                                        "must be one file system"));
@@ -197,7 +173,7 @@ absl::Status CheckLegPaths(const std::vector<std::string>& paths) {
   }
   for (const std::string& inner : real) {
     for (const std::string& outer : real) {
-      if (inner != outer && IsBeneath(inner, outer)) {
+      if (inner != outer && LiesIn(inner, outer)) {
         return Refuse(inner, absl::StrCat("lies inside leg ", outer));
       }
     }

@@ -5,8 +5,6 @@
 #include <iterator>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "base/kill_point.h"
 
 namespace mirrorfs {
@@ -232,8 +230,7 @@ void RegionGate::NoteTrailLocked(const std::vector<RegionKey>& names) {
   for (const RegionKey& name : names) {
     if (ParentPath(name.path) == trail_dir_) {
       trail_.names.emplace_back(BaseName(name.path));
-    } else if (absl::StartsWith(absl::StrCat(trail_dir_, "/"),
-                                absl::StrCat(name.path, "/"))) {
+    } else if (LiesIn(trail_dir_, name.path)) {
       trail_.moved = true;
     }
   }

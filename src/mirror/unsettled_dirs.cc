@@ -4,8 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "region/region_key.h"
 
 namespace mirrorfs {
@@ -16,11 +14,10 @@ void UnsettledDirs::Add(absl::string_view path) {
 }
 
 void UnsettledDirs::Moved(absl::string_view from, absl::string_view to) {
-  const std::string beneath = absl::StrCat(from, "/");
   std::lock_guard lock(mutex_);
   std::vector<std::string> moved;
   for (const std::string& path : paths_) {
-    if (path == from || absl::StartsWith(path, beneath)) {
+    if (LiesIn(path, from)) {
       moved.push_back(RebasePath(path, from, to));
     }
   }

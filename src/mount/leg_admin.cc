@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <functional>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
@@ -231,7 +230,7 @@ std::vector<std::string> LegAdmin::PathsOfPresent() const {
 }
 
 absl::Status LegAdmin::CheckOutside(const std::string& path) const {
-  if (path == mount_point_ || absl::StartsWith(path, mount_point_ + "/")) {
+  if (LiesIn(path, mount_point_)) {
     return absl::FailedPreconditionError(
         absl::StrCat("leg ", path, ": lies inside the mirror itself"));
   }

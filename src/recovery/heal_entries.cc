@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <fcntl.h>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "leg/object.h"
 #include "recovery/healer.h"
@@ -34,9 +32,7 @@ Errno StillLeadsTo(const ErrnoOr<struct stat>& st, ino_t ino) {
 // The deepest directory that both lie in.
 absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
   absl::string_view dir = ParentPath(a);
-  while (!dir.empty() && !absl::StartsWith(b, absl::StrCat(dir, "/"))) {
-    dir = ParentPath(dir);
-  }
+  while (!LiesIn(ParentPath(b), dir)) dir = ParentPath(dir);
   return dir;
 }
 

@@ -7,8 +7,6 @@
 // private directory then.
 #include <spdlog/spdlog.h>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "base/kill_point.h"
 #include "leg/label.h"
 #include "leg/remove_tree.h"
@@ -35,9 +33,7 @@ bool CanBecome(const ErrnoOr<struct stat>& truth, const Leg& leg,
          !ForeignKeeper::HasForeignContent(leg, path, st);
 }
 
-bool IsAside(absl::string_view path) {
-  return absl::StartsWith(path, absl::StrCat(kPrivateDir, "/"));
-}
+bool IsAside(absl::string_view path) { return LiesIn(path, kPrivateDir); }
 
 }  // namespace
 

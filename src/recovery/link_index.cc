@@ -8,7 +8,6 @@
 #include <shared_mutex>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "leg/walk.h"
 #include "region/region_key.h"
 
@@ -29,12 +28,6 @@ constexpr size_t kNamesAtOnce = 256;
 // mounted there, hides it.
 bool IsOutOfSight(Errno error) {
   return IsAbsent(error) || error == Errno(EXDEV);
-}
-
-bool IsIn(absl::string_view path, absl::string_view directory) {
-  return path == directory ||
-         (absl::StartsWith(path, directory) && path.size() > directory.size() &&
-          path[directory.size()] == '/');
 }
 
 }  // namespace
@@ -224,9 +217,9 @@ void LinkIndex::NoteNamesLocked(const std::vector<std::string>& paths) {
 void LinkIndex::DirMoved(absl::string_view from, absl::string_view to,
                          bool exchanged) {
   const auto move = [&](std::string& path) {
-    if (IsIn(path, from)) {
+    if (LiesIn(path, from)) {
       path = RebasePath(path, from, to);
-    } else if (exchanged && IsIn(path, to)) {
+    } else if (exchanged && LiesIn(path, to)) {
       path = RebasePath(path, to, from);
     }
   };

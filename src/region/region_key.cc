@@ -3,6 +3,7 @@
 
 #include <climits>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace mirrorfs {
@@ -112,6 +113,12 @@ EncodedRange ObjectRange(absl::string_view path) {
   std::string encoded;
   AppendPath(path, encoded);
   return {encoded + kTerminator, encoded + kSeparator};
+}
+
+bool LiesIn(absl::string_view path, absl::string_view directory) {
+  if (!absl::StartsWith(path, directory)) return false;
+  return path.size() == directory.size() || directory.empty() ||
+         directory.back() == '/' || path[directory.size()] == '/';
 }
 
 std::string RebasePath(absl::string_view path, absl::string_view from,

@@ -67,8 +67,11 @@ EncodedRange SubtreeRange(absl::string_view path);
 // The same without what lies beneath.
 EncodedRange ObjectRange(absl::string_view path);
 
-// `path` moved from below `from` to below `to`. REQUIRES: path is `from` or
-// lies beneath it.
+// `path` is `directory` or lies beneath it. Both relative to a leg, or both
+// absolute.
+bool LiesIn(absl::string_view path, absl::string_view directory);
+
+// `path` moved from below `from` to below `to`. REQUIRES: LiesIn(path, from).
 std::string RebasePath(absl::string_view path, absl::string_view from,
                        absl::string_view to);
 

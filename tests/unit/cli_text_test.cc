@@ -6,11 +6,11 @@
 
 #include <string>
 
+#include "base/mount_table.h"
 #include "cli/dirty_text.h"
 #include "cli/exit_code.h"
 #include "cli/mirror_lookup.h"
 #include "cli/mirror_status.h"
-#include "cli/mount_table.h"
 #include "cli/resync_text.h"
 #include "cli/status_text.h"
 #include "cli/text.h"

@@ -130,6 +130,17 @@ TEST(Paths, ParentBaseJoin) {
   EXPECT_EQ(JoinPath("a/b", "c"), "a/b/c");
 }
 
+TEST(Paths, LiesInADirectoryOrIsIt) {
+  EXPECT_TRUE(LiesIn("a/b", "a"));
+  EXPECT_TRUE(LiesIn("a", "a"));
+  EXPECT_TRUE(LiesIn("a", ""));
+  EXPECT_TRUE(LiesIn("", ""));
+  EXPECT_TRUE(LiesIn("/mnt", "/"));
+  EXPECT_FALSE(LiesIn("ab", "a"));
+  EXPECT_FALSE(LiesIn("a", "a/b"));
+  EXPECT_FALSE(LiesIn("", "a"));
+}
+
 TEST(Paths, RebaseMovesASubtree) {
   EXPECT_EQ(RebasePath("a/b", "a/b", "x"), "x");
   EXPECT_EQ(RebasePath("a/b/c", "a/b", "x"), "x/c");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "cli/mount_table.h"
+#include "base/mount_table.h"
 
 #include <algorithm>
 #include <fstream>
