@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <fstream>
 #include <string>
+#include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
@@ -18,27 +20,37 @@
 namespace mirrorfs {
 namespace {
 
-struct Wish {
-  std::string name;
-  int count = 0;
-};
+using NameAndValue = std::pair<std::string, std::string>;
 
-Wish ReadWish() {
-  const char* text = getenv("MIRRORFS_KILL_AT");
+NameAndValue ReadWish(const char* variable) {
+  const char* text = getenv(variable);
   if (text == nullptr) return {};
-  const std::pair<std::string, std::string> parts = absl::StrSplit(text, ':');
-  Wish wish{parts.first, 1};
-  (void)absl::SimpleAtoi(parts.second, &wish.count);
-  return wish;
+  return absl::StrSplit(text, absl::MaxSplits(':', 1));
+}
+
+int ReadCount(const NameAndValue& wish) {
+  int count = 1;
+  (void)absl::SimpleAtoi(wish.second, &count);
+  return count;
+}
+
+void WaitWhileThere(const std::string& file) {
+  if (access(file.c_str(), F_OK) != 0) return;
+  std::ofstream(file + ".reached").flush();
+  while (access(file.c_str(), F_OK) == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 }
 
 }  // namespace
 
 void KillPoint(const char* name) {
-  static const Wish wish = ReadWish();
+  static const NameAndValue kill_at = ReadWish("MIRRORFS_KILL_AT");
+  static const int count = ReadCount(kill_at);
   static std::atomic<int> passages{0};
-  if (wish.count == 0 || wish.name != name) return;
-  if (++passages == wish.count) kill(getpid(), SIGKILL);
+  static const NameAndValue hold_at = ReadWish("MIRRORFS_HOLD_AT");
+  if (hold_at.first == name) WaitWhileThere(hold_at.second);
+  if (kill_at.first == name && ++passages == count) kill(getpid(), SIGKILL);
 }
 
 }  // namespace mirrorfs

@@ -310,6 +310,35 @@ absl::Status Mirror::TakeLegInHeld(std::unique_ptr<Leg> leg, bool accounted) {
   return absl::OkStatus();
 }
 
+LegSet Mirror::CaughtUp() const {
+  return secondaries() - membership_->in_sync() - log_->LackingAnything();
+}
+
+absl::StatusOr<LegSet> Mirror::AdmitCaughtUp() {
+  std::vector<const Leg*> synced;
+  CaughtUp().ForEach([&](LegSlot slot) { synced.push_back(&leg(slot)); });
+  if (synced.empty()) return LegSet();
+  // What was copied must be durable before a label says so.
+  const Errno error = SyncLegs();
+  if (!error.ok()) return ToStatus(error, "sync");
+  KillPoint("leg-admitting");
+  std::lock_guard lock(changing_legs_);
+  // Who went meanwhile has nothing to say, and who is back since is another.
+  LegSet admitted;
+  for (const Leg* leg : synced) {
+    if (&legs_->at(leg->slot()) == leg) admitted |= LegSet::Of(leg->slot());
+  }
+  admitted = admitted & CaughtUp();
+  if (admitted.empty()) return admitted;
+  const LegSet unwritten = membership_->LegsCaughtUp(admitted);
+  unwritten.ForEach([&](LegSlot slot) {
+    (void)TakeLegOutHeld(leg(slot), LegState::kFailed, ErrnoText(Errno(EIO)),
+                         -1);
+  });
+  if (unwritten.empty()) return admitted;
+  return absl::UnavailableError("a label cannot be written");
+}
+
 absl::Status Mirror::Promote(LegSlot slot) {
   // With nothing under way, all legs in sync hold the same, and the others need
   // not be repaired. Waited for without the lock: what is under way may have to

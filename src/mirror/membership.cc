@@ -130,12 +130,12 @@ absl::Status Membership::MarkNotWhole(const Leg& leg) {
   return WriteLabelDurable(leg, *own);
 }
 
-absl::Status Membership::LegsCaughtUp(LegSet legs) {
+LegSet Membership::LegsCaughtUp(LegSet legs) {
   std::lock_guard lock(mutex_);
   in_sync_ |= legs;
   healing_ -= legs;
   StartGenerationIfNeeded();
-  return WriteLabels();
+  return UnwrittenLabels();
 }
 
 void Membership::HoldChanges() {

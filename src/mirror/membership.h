@@ -65,8 +65,9 @@ class Membership {
   // so, or a new generation of the others does, durably, when this returns.
   absl::Status BeforeHealing(LegSet legs);
 
-  // `legs` hold, durably, what the others hold.
-  absl::Status LegsCaughtUp(LegSet legs);
+  // `legs` hold, durably, what the others hold. Answers the legs whose label
+  // could not be written.
+  LegSet LegsCaughtUp(LegSet legs);
 
   // Changes that begin wait in BeforeFirstChange until the set has been
   // recorded by LegsLeft.

@@ -426,7 +426,7 @@ std::vector<RegionStates::IdleRegion> Mirror::HotDirectories() {
   return hot;
 }
 
-void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
+Errno Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   const std::vector<RegionStates::IdleRegion> idle = gate_.Idle(all);
   // Records that came by a rename or by marking ahead.
   if (log_->GetSyncCount(LegSet()).dirty > gate_.region_count()) {
@@ -434,15 +434,15 @@ void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   }
   const int64_t since = CoverSince();  // before it is seen who is quiet
   const std::vector<RegionStates::IdleRegion> hot = HotDirectories();
-  if (idle.empty() && hot.empty()) return;
+  if (idle.empty() && hot.empty()) return kOk;
   settle();
   SettleDirs();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
   // could be anything that is still marked; so nothing is cleared.
-  if (!SyncLegs().ok()) return;
+  if (const Errno error = SyncLegs(); !error.ok()) return error;
   // What a healed directory's record said of what lies in it stands in records
   // that recovery made, and waits for nobody: it must not go before they stay.
-  if (!gate_.Flush()) return;
+  if (!gate_.Flush()) return Errno(EIO);
   KillPoint("before-clear");
   gate_.Clear(idle);
   gate_.AdvanceSince(hot, since);
@@ -450,6 +450,7 @@ void Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
     spdlog::error("dirty log: {}", status.ToString());
     (void)MendLog();
   }
+  return kOk;
 }
 
 }  // namespace mirrorfs

@@ -142,6 +142,12 @@ class Mirror {
   // A leg is there (again). `accounted`: the log knows all that it lacks.
   absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
   absl::Status Promote(LegSlot slot);
+  // Legs that lack nothing any more, but are not yet among those in sync.
+  LegSet CaughtUp() const;
+  // They join them, once what they hold is durable; unless they went or came to
+  // lack something meanwhile. Answers who has joined. After an error, to be
+  // tried again.
+  absl::StatusOr<LegSet> AdmitCaughtUp();
   // The log cannot be written: makes it anew elsewhere. True when that is done.
   bool MendLog();
   // Everything on `legs`, none of which is the primary, is compared again,
@@ -261,8 +267,9 @@ class Mirror {
   // Everything done so far is durable on every leg present.
   Errno SyncLegs();
   // One pass of clearing: `all` clears what has not cooled yet, too. `settle`
-  // makes the times of open files equal, before they are declared clean.
-  void ClearIdle(bool all, const std::function<void()>& settle);
+  // makes the times of open files equal, before they are declared clean. After
+  // an error nothing has been cleared.
+  Errno ClearIdle(bool all, const std::function<void()>& settle);
 
  private:
   using OnLeg = std::function<Errno(Leg&)>;

@@ -452,7 +452,8 @@ void Daemon::TellServiceManager() {
 void Daemon::Tick() {
   membership_->NoteTime();
   mirror_->gate().Tick();
-  mirror_->ClearIdle(/*all=*/false, [this] { fs_->SettleOpenFiles(); });
+  // What is left is cleared another time.
+  (void)mirror_->ClearIdle(/*all=*/false, [this] { fs_->SettleOpenFiles(); });
   TellServiceManager();
   admin_->FinishReplacing();
 }
@@ -543,7 +544,7 @@ absl::Status Daemon::SaveWhatIsLeft() {
   settling_->Stop();
   letting_go_->Stop();
   upkeep_->Stop();
-  mirror_->ClearIdle(/*all=*/true, [this] { fs_->SettleOpenFiles(); });
+  (void)mirror_->ClearIdle(/*all=*/true, [this] { fs_->SettleOpenFiles(); });
   const DirtyLog::SyncCount count = log_->GetSyncCount(mirror_->all());
   const bool empty = count.regions == 0 && count.dirty == 0;
   if (!empty && membership_->label().log.type == "core") {

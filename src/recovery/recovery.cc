@@ -98,8 +98,7 @@ void Recovery::Run() {
     const bool all = ReleaseFailed() == 0;
     if (stopping_) return;
     AnnounceEnd();
-    AdmitLegs(all);
-    if (all) {
+    if (AdmitLegs(all) && all) {
       retry_ms = kRetryMsMin;
       links_.Forget();
       continue;
@@ -220,31 +219,23 @@ void Recovery::AnnounceEnd() {
   });
 }
 
-void Recovery::AdmitLegs(bool all_healed) {
-  LegSet admitted;
-  (mirror_->secondaries() - mirror_->membership().in_sync())
-      .ForEach([&](LegSlot slot) {
-        const LegSet leg = LegSet::Of(slot);
-        if (mirror_->log().GetSyncCount(leg).regions == 0) admitted |= leg;
-      });
-  if (!all_healed && admitted.empty()) return;
-  const bool healed = progress_.unannounced.exchange(false);
-  if (!healed && admitted.empty()) return;
-  mirror_->ClearIdle(/*all=*/true, settle_);
-  if (admitted.empty()) return;
-  // What was copied must be durable before a label says so.
-  if (!mirror_->SyncLegs().ok()) return;
-  const absl::Status status = mirror_->membership().LegsCaughtUp(admitted);
-  if (!status.ok()) {
-    spdlog::error("labels: {}", status.ToString());
-    return;
+bool Recovery::AdmitLegs(bool all_healed) {
+  const bool waiting = !mirror_->CaughtUp().empty();
+  if (!waiting && !(all_healed && progress_.unannounced)) return true;
+  progress_.unannounced = false;
+  if (!mirror_->ClearIdle(/*all=*/true, settle_).ok()) return false;
+  const absl::StatusOr<LegSet> admitted = mirror_->AdmitCaughtUp();
+  if (!admitted.ok()) {
+    spdlog::error("legs that have caught up: {}", admitted.status().ToString());
+    return false;
   }
-  admitted.ForEach([&](LegSlot slot) {
+  admitted->ForEach([&](LegSlot slot) {
     const std::string& name = mirror_->leg(slot).name();
     spdlog::info("leg \"{}\" is in sync", name);
     events_->Post(EventName::kLegInSync, name, "holds what the others hold");
   });
-  if (on_admission_) on_admission_();
+  if (!admitted->empty() && on_admission_) on_admission_();
+  return true;
 }
 
 void Recovery::Pause(int ms) {

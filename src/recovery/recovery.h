@@ -61,7 +61,8 @@ class Recovery {
   // Of legs that lack nothing any more.
   void AnnounceEnd();
   // Legs that lack nothing any more join the set of up-to-date ones.
-  void AdmitLegs(bool all_healed);
+  // False: to be tried again.
+  bool AdmitLegs(bool all_healed);
   void NoteFailed(const RegionKey& key);
   size_t ReleaseFailed();
   // Says of legs whose recovery does not get on any more that it does not.

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from support.mirror import wait_until
+from support.hold import Hold
+from support.mirror import MountFailed, wait_until
 
 pytestmark = pytest.mark.timeout_s(400)
 
@@ -88,3 +89,35 @@ def test_the_source_cannot_be_read(scene, how, third):
     it.things[0].clear()
     it.wait_back()
     it.finish()
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_fails_between_its_last_repair_and_its_admission(scene, comes_back):
+    """That was recorded as in sync, and mounted alone later as if it were."""
+    it = scene("plain", "faulty", options=["probe-interval=0"], mount=False)
+    mirror = it.mirror
+    hold = Hold(mirror.base / "hold", "leg-admitting")
+    mirror.mount(env=hold.env)
+    path = mirror.mnt / "x"
+    path.write_bytes(b"old")
+    mirror.wait_sync()
+    mirror.cli("offline", mirror.mnt, "b")
+    path.write_bytes(b"missed")
+    with hold:
+        mirror.cli("online", mirror.mnt, "b")
+        hold.wait_reached()
+        it.things[1].fail("write", errno.EIO, path="x", count=1)
+        path.write_bytes(b"new")
+        it.wait_out(1)
+        if comes_back:
+            it.things[1].fail("write", errno.EPERM, path="x")
+            mirror.cli("online", mirror.mnt, "b")
+    time.sleep(1)
+    assert it.state(1) == ("resync" if comes_back else "failed")
+    mirror.umount()
+    with pytest.raises(MountFailed, match="leg .*b"):
+        mirror.mount(legs=[mirror.legs[1], mirror.base / "absent"])
+    it.things[1].clear()
+    mirror.mount()
+    it.finish()
+    assert (it.stores[1] / "x").read_bytes() == b"new"
