@@ -58,7 +58,10 @@ void CoreLog::SuspectDirtyLocked(LegSet suspects) {
   std::vector<std::pair<std::string, RegionRecord>> dirty;
   table_.ForEach([&](RecordTable::Entry& entry) {
     entry.healed_legs -= suspects;
-    if (entry.handed_out) entry.missed_again |= suspects;
+    if (entry.handed_out) {
+      entry.missed_again |= suspects;
+      entry.suspected |= suspects;
+    }
     if (!entry.record.dirty) return;
     const LegSet deep = entry.record.dirty_deep ? suspects : LegSet();
     if (entry.record.missing.contains(suspects) &&
@@ -226,7 +229,9 @@ void CoreLog::ClearRegion(const RegionKey& key) {
 void CoreLog::StartCopy(const RegionKey& key) {
   Lock lock(mutex_);
   RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
-  if (entry != nullptr) entry->missed_again = LegSet();
+  if (entry == nullptr) return;
+  entry->missed_again = LegSet();
+  entry->suspected = LegSet();
 }
 
 void CoreLog::AdvanceTail(const RegionKey& key, RegionRange range,
@@ -235,7 +240,7 @@ void CoreLog::AdvanceTail(const RegionKey& key, RegionRange range,
   RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
   if (entry == nullptr || TailToHealLocked(*entry, legs) < range.first) return;
   entry->healed_to = range.end;
-  entry->healed_legs = legs & entry->record.missing;
+  entry->healed_legs = (legs & entry->record.missing) - entry->suspected;
 }
 
 uint64_t CoreLog::TailToHeal(const RegionKey& key, LegSet legs) {

@@ -187,7 +187,8 @@ class DirtyLog {
   virtual void StartCopy(const RegionKey& key) = 0;
   // Attributes records only: `legs`, which lack the region, hold the data
   // regions of `range` again, and with it all before it, if they hold those
-  // before it; nothing happens if they do not (any more). Counts for Lacking
+  // before it; nothing happens if they do not (any more). Not those that came
+  // under suspicion since StartCopy of this key. Counts for Lacking
   // until they lack the tail anew. Never stored: what was copied is not durable
   // yet, and after a crash the whole tail is suspect.
   virtual void AdvanceTail(const RegionKey& key, RegionRange range,

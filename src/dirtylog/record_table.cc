@@ -245,6 +245,7 @@ std::optional<EncodedRange> RecordTable::BlockedSubtree(absl::string_view path,
 void RecordTable::HandOut(Entry& entry) {
   entry.handed_out = true;
   entry.missed_again = LegSet();
+  entry.suspected = LegSet();
   entry.handed_out_deep = !entry.record.deep.empty();
   deep_handed_out_ += entry.handed_out_deep;
 }
@@ -254,6 +255,7 @@ void RecordTable::EndWork(Entry& entry) {
   entry.handed_out = false;
   entry.handed_out_deep = false;
   entry.missed_again = LegSet();
+  entry.suspected = LegSet();
 }
 
 void RecordTable::EndAllWork() {

@@ -42,6 +42,8 @@ class RecordTable {
     // For the owner: legs marked missing while the region was handed out. The
     // copy that runs may not have seen what they lack.
     LegSet missed_again;
+    // Legs that may have lost since then what they were given.
+    LegSet suspected;
   };
 
   Entry* Find(absl::string_view encoded);

@@ -20,9 +20,7 @@ void AnswerAttributes(fuse_req_t request, NodeId id, const ObjectRef& object) {
 
 void Getattr(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
-  const std::shared_lock stripe(fs.nodes().Stripe(id));
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   AnswerAttributes(request, id, *object);
 }
@@ -95,8 +93,7 @@ void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
   if (info == nullptr && CameByOldName(fs, names, id)) {
     return Answer(request, Errno(ESTALE));
   }
-  const std::shared_lock stripe(fs.nodes().Stripe(id));
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  HeldObject object(fs, std::move(names), id);
   if (!object.ok()) return Answer(request, object.error());
   const Errno error = AsksToTakeSetId(request, *object, valid)
                           ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
@@ -125,9 +122,7 @@ void AnswerSized(fuse_req_t request, const std::string& value, size_t size) {
 void Getxattr(fuse_req_t request, fuse_ino_t id, const char* name,
               size_t size) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
-  const std::shared_lock stripe(fs.nodes().Stripe(id));
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   const ErrnoOr<std::string> value = fs.mirror().GetXattr(*object, name);
   if (!value.ok()) return Answer(request, ErrorAbout(*object, value.error()));
@@ -136,9 +131,7 @@ void Getxattr(fuse_req_t request, fuse_ino_t id, const char* name,
 
 void Listxattr(fuse_req_t request, fuse_ino_t id, size_t size) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
-  const std::shared_lock stripe(fs.nodes().Stripe(id));
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   const ErrnoOr<std::vector<std::string>> list = fs.mirror().ListXattr(*object);
   if (!list.ok()) return Answer(request, ErrorAbout(*object, list.error()));
@@ -157,9 +150,7 @@ void Listxattr(fuse_req_t request, fuse_ino_t id, size_t size) {
 template <typename Change>
 void ChangeXattr(fuse_req_t request, NodeId id, Change change) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
-  const std::shared_lock stripe(fs.nodes().Stripe(id));
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   Answer(request, ErrorAbout(*object, change(fs.mirror(), *object)));
 }

@@ -109,11 +109,29 @@ void FileSystem::LearnIdentity() {
   }
 }
 
+SharedNames FileSystem::HoldNames() {
+  for (;;) {
+    SharedNames names(mirror_->names_lock());
+    const bool current = IdentityIsCurrent();
+    if (current && !doubts_.any()) return names;
+    names.unlock();
+    if (!current) {
+      LearnIdentity();
+    } else if (!doubts_.Settle()) {
+      return SharedNames(mirror_->names_lock());
+    }
+  }
+}
+
 void FileSystem::SettleOpenFiles() {
   for (const NodeId id : nodes_.OpenNodes()) {
-    const SharedNames names(mirror_->names_lock());
-    const std::optional<ObjectRef> object = nodes_.Ref(id);
+    std::optional<ObjectRef> object = nodes_.Ref(id);
     if (!object || !object->open || !object->open->times_unsettled) continue;
+    const SharedNames names = HoldNames();
+    const std::shared_lock stripe(nodes_.Stripe(id));
+    object = nodes_.Ref(id);
+    // Its path may be another's as long as a name is in doubt.
+    if (!object || !object->open || doubts_.any()) continue;
     mirror_->SettleTimes(*object, *object->open);
   }
 }

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <functional>
+#include <shared_mutex>
 #include <string>
 
 #include "absl/time/time.h"
@@ -30,6 +31,9 @@ struct FileSystemOptions {
   bool acls = false;       // the legs store them, so they are enforced
 };
 
+// Paths keep their meaning while it lives.
+using SharedNames = std::shared_lock<NamesLock>;
+
 class FileSystem {
  public:
   // `ready` is called once the kernel has answered and the mount is usable.
@@ -37,6 +41,10 @@ class FileSystem {
              std::function<void()> ready);
 
   static const fuse_lowlevel_ops& Operations();
+
+  // Once nodes mean what the primary has; unless it cannot be asked: then it
+  // will not answer who asked for this, either.
+  SharedNames HoldNames();
 
   // Makes the times of all open files equal on all legs.
   void SettleOpenFiles();

@@ -128,8 +128,7 @@ void Tmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode,
 void Release(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
   {
-    const SharedNames names = HoldNames(fs);
-    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    HeldObject object(fs, id);
     if (object.ok()) fs.mirror().SettleTimes(*object, *HandleOf(info).file);
   }
   DropHandle(fs, id, info);
@@ -142,8 +141,7 @@ void Read(fuse_req_t request, fuse_ino_t id, size_t size, off_t offset,
   CallBuffer buffer = fs.buffers().Take(size);
   ErrnoOr<size_t> got = size_t{0};
   {
-    const SharedNames names = HoldNames(fs);
-    const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    HeldObject object(fs, id);
     if (!object.ok()) return Answer(request, object.error());
     got = fs.mirror().Read(*object, *HandleOf(info).file, offset, buffer, size);
   }
@@ -161,9 +159,7 @@ void Write(fuse_req_t request, fuse_ino_t id, const char* data, size_t size,
   const bool data_sync = past_cache && info->flags & O_DSYNC;
   ErrnoOr<size_t> taken = size_t{0};
   {
-    const SharedNames names = HoldNames(fs);
-    const std::shared_lock stripe(fs.nodes().Stripe(id));
-    ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+    HeldObject object(fs, id);
     if (!object.ok()) return Answer(request, object.error());
     // What comes from the page cache is nobody's write: the bits may have been
     // set since.
@@ -178,8 +174,7 @@ void Write(fuse_req_t request, fuse_ino_t id, const char* data, size_t size,
 void Fsync(fuse_req_t request, fuse_ino_t id, int data_only,
            fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   OpenFile& file = *HandleOf(info).file;
   if (data_only == 0) fs.mirror().SettleTimes(*object, file);
@@ -189,9 +184,7 @@ void Fsync(fuse_req_t request, fuse_ino_t id, int data_only,
 void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
                off_t length, fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
-  const std::shared_lock stripe(fs.nodes().Stripe(id));
-  ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   object->writer = WriterOf(request, *object);
   Answer(request, fs.mirror().Fallocate(*object, *HandleOf(info).file, mode,
@@ -201,8 +194,7 @@ void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
 void Lseek(fuse_req_t request, fuse_ino_t id, off_t offset, int whence,
            fuse_file_info* info) {
   FileSystem& fs = FsOf(request);
-  const SharedNames names = HoldNames(fs);
-  const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
+  HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   const ErrnoOr<off_t> at =
       fs.mirror().Seek(*object, *HandleOf(info).file, offset, whence);
@@ -210,12 +202,28 @@ void Lseek(fuse_req_t request, fuse_ino_t id, off_t offset, int whence,
   fuse_reply_lseek(request, *at);
 }
 
+// Two stripes, in one order for all, each once.
+class SharedStripes {
+ public:
+  SharedStripes(InodeTable& nodes, NodeId a, NodeId b) {
+    HandoverSharedMutex* first = &nodes.Stripe(a);
+    HandoverSharedMutex* second = &nodes.Stripe(b);
+    if (second < first) std::swap(first, second);
+    first_ = std::shared_lock(*first);
+    if (second != first) second_ = std::shared_lock(*second);
+  }
+
+ private:
+  std::shared_lock<HandoverSharedMutex> first_;
+  std::shared_lock<HandoverSharedMutex> second_;
+};
+
 void CopyFileRange(fuse_req_t request, fuse_ino_t from_id, off_t from_offset,
                    fuse_file_info* from_info, fuse_ino_t to_id, off_t to_offset,
                    fuse_file_info* to_info, size_t length, int flags) {
   FileSystem& fs = FsOf(request);
   const SharedNames names = HoldNames(fs);
-  const std::shared_lock stripe(fs.nodes().Stripe(to_id));
+  const SharedStripes stripes(fs.nodes(), from_id, to_id);
   const ErrnoOr<ObjectRef> from = ObjectOf(fs, from_id);
   ErrnoOr<ObjectRef> to = ObjectOf(fs, to_id);
   if (!from.ok() || !to.ok()) return Answer(request, Errno(ESTALE));

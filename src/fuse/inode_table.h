@@ -166,7 +166,7 @@ class InodeTable {
       return Of(a) == key;
     }
   };
-  static constexpr size_t kStripes = 256;
+  static constexpr size_t kStripes = 1024;
   static constexpr size_t kLossCounters = 1024;
 
   static size_t LossCounterOf(NodeId parent, absl::string_view name) {

@@ -261,7 +261,7 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
   // Two names of one file: nothing happens.
   if (to.st.ok() && from.st->st_ino == to.st->st_ino) return kOk;
   const bool exchange = flags & RENAME_EXCHANGE;
-  const bool replaces = to.st.ok() && !exchange && from.id != to.id;
+  const bool replaces = to.st.ok() && !exchange;
   const bool last = replaces && IsLastName(fs, to.path, *to.st);
   ErrnoOr<ObjectRef> object = ObjectOf(fs, from.id);
   ObjectRef moved;

@@ -34,22 +34,10 @@ inline Caller CallerOf(fuse_req_t request) {
 
 // Paths keep their meaning while it lives. Every request that is about
 // something in the mirror begins with it, so it counts them, too.
-using SharedNames = std::shared_lock<NamesLock>;
 inline SharedNames HoldNames(FileSystem& fs) {
   fs.CountRequest();
   absl::SleepFor(fs.mirror().backlog().Delay());
-  for (;;) {
-    SharedNames names(fs.mirror().names_lock());
-    const bool current = fs.IdentityIsCurrent();
-    if (current && !fs.doubts().any()) return names;
-    names.unlock();
-    if (!current) {
-      fs.LearnIdentity();
-    } else if (!fs.doubts().Settle()) {
-      // Who cannot be asked will not answer this request, either.
-      return SharedNames(fs.mirror().names_lock());
-    }
-  }
+  return fs.HoldNames();
 }
 
 // Whether a request about a node may have come by a name that does not lead to
@@ -126,6 +114,28 @@ inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
   if (!ref || (!ref->named && !ref->open)) return Errno(ESTALE);
   return *std::move(ref);
 }
+
+// The object of a node. While it lives, its path leads to it: names are held,
+// and so is the node's own stripe. Whoever asks a leg by the path needs both; a
+// descriptor of what has that name by now would be kept, and written to later.
+class HeldObject {
+ public:
+  HeldObject(FileSystem& fs, NodeId id) : HeldObject(fs, HoldNames(fs), id) {}
+  HeldObject(FileSystem& fs, SharedNames names, NodeId id)
+      : names_(std::move(names)),
+        stripe_(fs.nodes().Stripe(id)),
+        object_(ObjectOf(fs, id)) {}
+
+  bool ok() const { return object_.ok(); }
+  Errno error() const { return object_.error(); }
+  ObjectRef& operator*() { return *object_; }
+  ObjectRef* operator->() { return &*object_; }
+
+ private:
+  SharedNames names_;
+  std::shared_lock<HandoverSharedMutex> stripe_;
+  ErrnoOr<ObjectRef> object_;
+};
 
 // What the kernel is told of an error about the object. That it is not there,
 // when it has no name, means that nobody has it open any more: as above.

@@ -196,6 +196,11 @@ Errno Mirror::WriteOthers(RegionChange& change, LegSlot decided,
                                      decided, offset, taken, &uncut);
     if (kept < taken) {
       taken = kept;
+      // Those that went down meanwhile have none of it.
+      for (const ShortWrite& write : short_writes) {
+        misses.legs -= LegSet::Of(write.slot);
+      }
+      uncut |= misses.legs;
       const Errno answer = kept == 0 ? misses.refused : kOk;
       return uncut.empty() ? answer : RecordFailures(change, uncut, answer);
     }

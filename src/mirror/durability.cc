@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/kill_point.h"
 #include "leg/content.h"
 #include "leg/object.h"
 #include "leg/parallel_sync.h"
@@ -18,6 +19,19 @@ namespace {
 bool AnyOk(const std::vector<Errno>& results) {
   return std::any_of(results.begin(), results.end(),
                      [](Errno error) { return error.ok(); });
+}
+
+// True when it had another and has this one now: not every file system can hold
+// every time.
+ErrnoOr<bool> SetMtimeWhere(const LegFd& fd, const timespec& mtime) {
+  ErrnoOr<struct stat> copy = StatObject(fd);
+  if (!copy.ok()) return copy.error();
+  if (SameTime(copy->st_mtim, mtime)) return false;
+  const timespec times[2] = {{0, UTIME_OMIT}, mtime};
+  if (const Errno error = SetTimes(fd, times); !error.ok()) return error;
+  copy = StatObject(fd);
+  if (!copy.ok()) return copy.error();
+  return SameTime(copy->st_mtim, mtime);
 }
 
 }  // namespace
@@ -115,6 +129,8 @@ void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
   // after a write, others will.
   do {
     const ErrnoOr<struct stat> truth = Stat(object);
+    KillPoint("times-settling");
+    if (!truth.ok() && !IsAbsent(truth.error())) file.times_unsettled = true;
     if (!truth.ok() || !CopyMtime(object, file, truth->st_mtim)) return;
   } while (!file.times_unsettled);
 }
@@ -126,16 +142,13 @@ bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
   LegSet legs = file.writable_legs() & secondaries();
   if (object.named) legs -= LeftToRecovery(AttributesMark(object), legs);
   legs.ForEach([&](LegSlot slot) {
-    const ErrnoOr<LegFd> opened = WriteFdOn(leg(slot), object, file);
-    if (!opened.ok()) return;
-    const LegFd& fd = *opened;
-    ErrnoOr<struct stat> copy = StatObject(fd);
-    if (!copy.ok() || SameTime(copy->st_mtim, mtime)) return;
-    const timespec times[2] = {{0, UTIME_OMIT}, mtime};
-    if (!mirrorfs::SetTimes(fd, times).ok()) return;
-    // Not every file system can hold every time.
-    copy = StatObject(fd);
-    any |= copy.ok() && SameTime(copy->st_mtim, mtime);
+    const ErrnoOr<LegFd> fd = WriteFdOn(leg(slot), object, file);
+    const ErrnoOr<bool> needed =
+        fd.ok() ? SetMtimeWhere(*fd, mtime) : fd.error();
+    any |= needed.ok() && *needed;
+    if (!needed.ok() && object.named) {
+      TimeNotSet(leg(slot), AttributesMark(object), needed.error());
+    }
   });
   return any;
 }

@@ -260,19 +260,27 @@ LegSet Mirror::LeftToRecovery(RegionMark attributes, LegSet legs) {
   return lacking;
 }
 
-void Mirror::EqualizeMtime(RegionMark attributes, const timespec& truth,
+void Mirror::EqualizeMtime(const RegionMark& attributes, const timespec& truth,
                            LegSet legs) {
-  const std::string path = attributes.key.path;
-  legs -= LeftToRecovery(std::move(attributes), legs);
+  const std::string& path = attributes.key.path;
+  legs -= LeftToRecovery(attributes, legs);
   (legs & legs_->up()).ForEach([&](LegSlot slot) {
-    const ErrnoOr<struct stat> copy = leg(slot).Stat(path);
-    if (!copy.ok() || SameTime(copy->st_mtim, truth)) return;
-    const Errno error = leg(slot).SetMtime(path, truth);
-    if (!error.ok()) {
-      spdlog::warn("leg \"{}\": setting a time: {}", leg(slot).name(),
-                   ErrnoText(error));
-    }
+    Leg& asked = leg(slot);
+    const ErrnoOr<struct stat> copy = asked.Stat(path);
+    if (copy.ok() && SameTime(copy->st_mtim, truth)) return;
+    const Errno error = copy.ok() ? asked.SetMtime(path, truth) : copy.error();
+    if (!error.ok()) TimeNotSet(asked, attributes, error);
   });
+}
+
+void Mirror::TimeNotSet(const Leg& leg, RegionMark attributes, Errno error) {
+  // What has lost its name meanwhile has nobody left to look at its time.
+  if (IsAbsent(error)) return;
+  spdlog::warn("leg \"{}\": setting a time: {}", leg.name(), ErrnoText(error));
+  if (IsLegFailure(error) && FailLeg(leg, error)) return;
+  attributes.record.missing = LegSet::Of(leg.slot());
+  log_->MarkRegion(attributes.key, attributes.record);
+  if (on_work_) on_work_();
 }
 
 // Before the change ends, so that no clear comes between.
@@ -290,8 +298,11 @@ void Mirror::SettleDirs() {
     RegionMark attributes{RegionKey::Attributes(path)};
     attributes.record.directory = true;
     const ErrnoOr<struct stat> truth = StatPath(path);
-    if (!truth.ok()) continue;
-    EqualizeMtime(std::move(attributes), truth->st_mtim, secondaries());
+    if (truth.ok()) {
+      EqualizeMtime(attributes, truth->st_mtim, secondaries());
+    } else if (!IsAbsent(truth.error())) {
+      unsettled_dirs_.Add(path);
+    }
   }
 }
 

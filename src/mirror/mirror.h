@@ -342,7 +342,10 @@ class Mirror {
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
   void UnsettleDirs(const RegionChange& change);
   LegSet LeftToRecovery(RegionMark attributes, LegSet legs);
-  void EqualizeMtime(RegionMark attributes, const timespec& truth, LegSet legs);
+  void EqualizeMtime(const RegionMark& attributes, const timespec& truth,
+                     LegSet legs);
+  // A time could not be set, and nobody else would do it: recovery shall.
+  void TimeNotSet(const Leg& leg, RegionMark attributes, Errno error);
 
   ErrnoOr<LegFd> ObjectFd(Leg& leg, const ObjectRef& object);
   static uint64_t EpochOf(const Leg& leg, const ObjectRef& object,

@@ -24,6 +24,8 @@ class NameWatch {
   // moves meanwhile.
   virtual void DirMoved(absl::string_view from, absl::string_view to,
                         bool exchanged) = 0;
+  // A directory may have moved, or not.
+  virtual void DirInDoubt() = 0;
 };
 
 // One request that gives other names to files, for who watches, if anybody.

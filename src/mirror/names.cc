@@ -19,7 +19,7 @@ ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error) {
   if (!truth.ok()) return truth;
   RegionMark attributes{RegionKey::Attributes(std::string(path))};
   attributes.record.directory = S_ISDIR(truth->st_mode);
-  EqualizeMtime(std::move(attributes), truth->st_mtim, secondaries());
+  EqualizeMtime(attributes, truth->st_mtim, secondaries());
   return truth;
 }
 
@@ -314,11 +314,14 @@ Errno Mirror::Rename(const ObjectRef& object, absl::string_view to,
         if (object.is_dir) leg.ForgetDirs();
         return renamed;
       });
-  // Also where another leg could not take it back. Of one that is in doubt
-  // NoteRenamed is told.
-  const bool moved_dir = object.is_dir && took.has(legs_->primary());
-  if (moved_dir && name_watch_ != nullptr && !MayBeMade(error)) {
-    name_watch_->DirMoved(from, to, exchanges);
+  if (object.is_dir && name_watch_ != nullptr) {
+    // What has become of one in doubt comes by NoteRenamed. Else also where
+    // another leg could not take it back.
+    if (MayBeMade(error)) {
+      name_watch_->DirInDoubt();
+    } else if (took.has(legs_->primary())) {
+      name_watch_->DirMoved(from, to, exchanges);
+    }
   }
   if (!error.ok()) {
     // Else each one that is refused would double what the log says of a tree.

@@ -32,6 +32,14 @@ bool IsRegular(const LegFd& fd) {
   return mode.ok() && S_ISREG(*mode);
 }
 
+// By the error of opening it. ENXIO may be that of a socket, which has its name
+// now, or of a disk that is no more.
+bool IsFileGone(const Leg& source, const std::string& path, Errno error) {
+  if (error != Errno(ENXIO)) return IsGone(error);
+  const ErrnoOr<struct stat> st = source.Stat(path);
+  return st.ok() && !S_ISREG(st->st_mode);
+}
+
 RegionKey ParentEntries(const std::string& path) {
   return RegionKey::Entries(std::string(ParentPath(path)));
 }
@@ -162,7 +170,7 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
   const Leg& source = mirror_->primary();
   const ErrnoOr<LegFd> from = source.OpenObject(key.path, O_PATH);
   if (!from.ok()) {
-    outcome = IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
+    outcome = IsAbsent(from.error()) ? Outcome::kGone : Outcome::kLater;
     Blame(source, from.error());
   } else {
     if (last && !TailIsHealed(key, *from, targets)) outcome = Outcome::kMore;
@@ -262,7 +270,9 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
     last = index;
     if (*stopping_ || returns > kTailTriesMax) return Outcome::kLater;
     const ErrnoOr<struct stat> st = mirror_->primary().Stat(key.path);
-    if (!st.ok()) return IsGone(st.error()) ? Outcome::kGone : Outcome::kLater;
+    if (!st.ok()) {
+      return IsAbsent(st.error()) ? Outcome::kGone : Outcome::kLater;
+    }
     if (!S_ISREG(st->st_mode)) return Outcome::kHealed;
     const uint64_t size = static_cast<uint64_t>(st->st_size);
     if (index * region_bytes >= size) return Outcome::kHealed;
@@ -328,8 +338,12 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
     // Stands for the file's size, which is among its attributes. Not while a
     // directory moves: see DirtyLog::UndoMove.
     std::shared_lock names(mirror_->names_lock());
+    // So that no clear of this one is on its way to the store while that mark
+    // waits.
+    mirror_->gate().StartRecovery({key});
     mirror_->log().MarkRegion(RegionKey::Attributes(key.path), attributes);
     mirror_->log().SetRegionSync(key, targets, true);
+    mirror_->gate().FinishRecovery({key});
     return true;
   }
   if (!KeepForeign(key.path, targets).ok()) return false;
@@ -365,9 +379,7 @@ Healer::Outcome Healer::HealRegions(const std::string& path, RegionRange range,
     held.push_back(RegionKey::Data(path, index));
   }
   mirror_->gate().StartRecovery(held);
-  for (uint64_t index = range.first; index < range.end; ++index) {
-    mirror_->log().StartCopy(RegionKey::Data(path, index));
-  }
+  for (const RegionKey& key : held) mirror_->log().StartCopy(key);
   const Outcome outcome =
       AreUp(targets) ? CopyRegions(path, range, targets) : Outcome::kLater;
   if (outcome == Outcome::kHealed) healed();
@@ -379,10 +391,11 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
                                     LegSet targets) {
   const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(path, kSourceFlags);
   if (!from.ok()) {
-    return IsGone(from.error()) ? Outcome::kGone : Outcome::kLater;
+    return IsFileGone(mirror_->primary(), path, from.error()) ? Outcome::kGone
+                                                              : Outcome::kLater;
   }
   const ErrnoOr<struct stat> truth = StatObject(*from);
-  if (!truth.ok() && !IsGone(truth.error())) return Outcome::kLater;
+  if (!truth.ok() && !IsAbsent(truth.error())) return Outcome::kLater;
   if (!truth.ok() || !S_ISREG(truth->st_mode)) return Outcome::kGone;
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
   const uint64_t begin = range.first * region_bytes;

@@ -248,6 +248,11 @@ void LinkIndex::DirMoved(absl::string_view from, absl::string_view to,
   if (exchanged) NoteNamesLocked({std::string(from), std::string(to)});
 }
 
+void LinkIndex::DirInDoubt() {
+  std::lock_guard lock(moves_mutex_);
+  overflowed_ = true;
+}
+
 void LinkIndex::Forget() {
   std::lock_guard lock(mutex_);
   ForgetLocked();

@@ -39,6 +39,7 @@ class LinkIndex : public NameWatch {
   void Moved(const std::vector<std::string>& paths) override;
   void DirMoved(absl::string_view from, absl::string_view to,
                 bool exchanged) override;
+  void DirInDoubt() override;
   // Nothing is being repaired: there is no need to keep track.
   void Forget();
 

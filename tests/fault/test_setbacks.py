@@ -2,12 +2,15 @@
 """A leg that is here and cannot be healed: what is said of it."""
 
 import errno
+import os
+import threading
 import time
 
 import pytest
 
 from support.hold import Hold
 from support.mirror import MountFailed, wait_until
+from support.scene import REGION
 
 pytestmark = pytest.mark.timeout_s(400)
 
@@ -121,3 +124,68 @@ def test_fails_between_its_last_repair_and_its_admission(scene, comes_back):
     mirror.mount()
     it.finish()
     assert (it.stores[1] / "x").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("log", ["disk", "core"])
+def test_the_source_of_a_region_is_a_disk_that_is_gone(scene, log):
+    """ENXIO, which is also what a socket says, does not mean that the file is
+    gone."""
+    it = scene("faulty", "plain", log=log, options=["probe-interval=0"])
+    mnt = it.mirror.mnt
+    (mnt / "f").write_bytes(bytes(4 * REGION))
+    wait_until(lambda: not it.mirror.dirty()["regions"])
+    with open(mnt / "f", "r+b", buffering=0) as file:
+        it.mirror.cli("offline", mnt, "b")
+        os.pwrite(file.fileno(), b"missed", 2 * REGION)
+        assert any(region["kind"] == "data"
+                   for region in it.mirror.dirty()["regions"])
+        it.things[0].fail("open", errno.ENXIO, path="f")
+        it.mirror.cli("online", mnt, "b")
+        time.sleep(2)
+        assert it.state(1) == "resync"
+        it.things[0].clear()
+    it.finish()
+
+
+@pytest.mark.parametrize("what", ["directory", "file"])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EIO])
+def test_a_time_that_cannot_be_set(scene, number, what):
+    """It is set later."""
+    it = scene("plain", "faulty")
+    path = it.mirror.mnt / "new"
+    # Later than on the other leg, so that the time is another.
+    it.things[1].add(["mkdir", "write"], path="new", delay_ms=100)
+    rule = it.things[1].fail("utimens", number, path="new", count=1)
+    if what == "directory":
+        path.mkdir()
+    else:
+        path.write_bytes(b"x")
+    wait_until(lambda: it.things[1].struck(rule))
+    it.finish()
+
+
+def test_a_file_loses_its_name_while_its_times_are_settled(scene):
+    """What came to have that name was taken for it, and got its content."""
+    it = scene("plain", "plain", mount=False)
+    mirror, mnt = it.mirror, it.mirror.mnt
+    hold = Hold(mirror.base / "hold", "times-settling")
+    mirror.mount(env=hold.env)
+    (mnt / "a").write_bytes(b"old")
+    mirror.wait_sync()
+    with open(mnt / "a", "r+b", buffering=0) as file:
+        file.write(b"new")
+        with hold:
+            mirror.cli("resync", mnt, "b")
+            hold.wait_reached()
+            renaming = threading.Thread(
+                target=lambda: (os.rename(mnt / "a", mnt / "b"),
+                                (mnt / "a").write_bytes(b"another")))
+            renaming.start()
+            time.sleep(1)
+        renaming.join()
+        file.write(b"newer")
+        os.fsync(file.fileno())
+    for store in it.stores:
+        assert (store / "a").read_bytes() == b"another"
+        assert (store / "b").read_bytes() == b"newnewer"
+    it.finish()

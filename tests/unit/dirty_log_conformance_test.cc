@@ -543,6 +543,20 @@ TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatMayLoseIt) {
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 5)), kB);
 }
 
+TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatLeftDuringTheCopy) {
+  const RegionKey key = RegionKey::Attributes("f");
+  Mark(key, {.missing = kB | kC, .tail_from = 0});
+  ASSERT_EQ(log_->GetResyncWork(kB | kC, 1).size(), 1u);
+  log_->StartCopy(key);
+  log_->SuspectDirty(kB);
+  log_->AdvanceTail(key, {0, 6}, kB | kC);
+  EXPECT_EQ(log_->TailToHeal(key, kB), 0u);
+  EXPECT_EQ(log_->TailToHeal(key, kC), 6u);
+  log_->StartCopy(key);
+  log_->AdvanceTail(key, {0, 6}, kB | kC);
+  EXPECT_EQ(log_->TailToHeal(key, kB), 6u) << "it was copied again";
+}
+
 TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatCameLater) {
   const RegionKey key = RegionKey::Attributes("f");
   Mark(key, {.missing = kB, .tail_from = 0});
