@@ -172,6 +172,8 @@ def test_a_file_loses_its_name_while_its_times_are_settled(scene):
     mirror.mount(env=hold.env)
     (mnt / "a").write_bytes(b"old")
     mirror.wait_sync()
+    # It is removed, and no descriptor of the leg is believed any more.
+    (it.stores[1] / "foreign").write_bytes(b"")
     with open(mnt / "a", "r+b", buffering=0) as file:
         file.write(b"new")
         with hold:
