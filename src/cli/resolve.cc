@@ -44,6 +44,18 @@ int ResolveMounted(const ResolveArgs& args) {
       {{"kept", args.keep}});
 }
 
+// Legs that were not named may be in conflict, too, and are not known to the
+// one that is kept.
+size_t NotNamed(const OfflineLegs& legs) {
+  const std::vector<LabelMember>& members = legs.labels[0].members;
+  return std::count_if(
+      members.begin(), members.end(), [&](const LabelMember& member) {
+        return std::none_of(
+            legs.labels.begin(), legs.labels.end(),
+            [&](const Label& label) { return label.leg_uuid == member.uuid; });
+      });
+}
+
 int RunResolve(const ResolveArgs& args) {
   const bool one = args.legs.size() == 1;
   if (one && !absl::IsNotFound(FindMirror(args.legs[0]).status())) {
@@ -75,8 +87,14 @@ int RunResolve(const ResolveArgs& args) {
     return kExitHealthy;
   }
   std::cout << Printable(args.keep) << (args.dry_run ? " would stay" : " stays")
-            << " as it is; the other legs are made equal to it at the next "
-               "mount\n";
+            << " as it is; the other legs named here are made equal to it at "
+               "the next mount\n";
+  if (const size_t others = NotNamed(*legs); others > 0) {
+    std::cout << Count(others, "leg was", "legs were")
+              << " not named; one that was changed without "
+              << Printable(args.keep)
+              << " is refused still until it is resolved, too\n";
+  }
   return kExitHealthy;
 }
 

@@ -19,13 +19,14 @@ Returning JudgeReturn(const Label& ours, const Label& theirs) {
     return Returning::kConflict;
   }
   // Of this generation. It was being healed, and the log knows what it lacks
-  // still; or it is late, nothing was changed yet, and the log of the last time
-  // knows what may differ, where there is one.
+  // still; or it is late and nothing was changed yet. Then it lacks nothing, if
+  // both ended in order; else what may differ is known to the log of the last
+  // time, where there is one.
   if (order == LabelOrder::kSame) {
     const LabelMember* own = theirs.FindMember(theirs.leg_uuid);
     const bool whole = own == nullptr || own->in_sync;
-    return whole && ours.clean ? Returning::kUnaccounted
-                               : Returning::kAccounted;
+    return whole && ours.clean && !theirs.clean ? Returning::kUnaccounted
+                                                : Returning::kAccounted;
   }
   return !member->in_sync && member->left_at == theirs.generation.id
              ? Returning::kAccounted
@@ -53,7 +54,8 @@ void LegProbe::ProbeAll() {
 }
 
 // A leg that was unmounted lazily, or removed, or has another directory in its
-// place, still takes what we write; nobody would ever find it.
+// place, still takes what we write; nobody would ever find it. One without its
+// label has been emptied, or would not be known again.
 void LegProbe::CheckRoot(LegSlot slot) {
   const Leg& leg = mirror_->leg(slot);
   const ErrnoOr<struct stat> st = MakeCall(
@@ -62,14 +64,17 @@ void LegProbe::CheckRoot(LegSlot slot) {
         if (stat(where.c_str(), &st) != 0) return Errno::Last();
         return st;
       });
-  const bool there = st.ok();
-  if (there && st->st_dev == leg.dev() && st->st_ino == leg.root_ino()) return;
-  const Errno error = there ? Errno(ESTALE) : st.error();
-  mirror_->TakeLegOut(
-      leg, LegState::kFailed,
-      absl::StrCat(path(slot), ": ",
-                   there ? "another directory is there" : ErrnoText(error)),
-      -1);
+  std::string why;
+  if (!st.ok()) {
+    why = ErrnoText(st.error());
+  } else if (st->st_dev != leg.dev() || st->st_ino != leg.root_ino()) {
+    why = "another directory is there";
+  } else if (absl::IsNotFound(ReadLabel(leg).status())) {
+    why = "its label is gone";
+  }
+  if (why.empty()) return;
+  mirror_->TakeLegOut(leg, LegState::kFailed,
+                      absl::StrCat(path(slot), ": ", why), -1);
 }
 
 absl::Status LegProbe::TakeIn(LegSlot slot) {

@@ -248,7 +248,10 @@ absl::Status LegAdmin::ReturnFrom(const std::string& path,
   const std::string before = probe_->path(member.slot);
   probe_->SetPath(member.slot, path);
   absl::Status status = TakeIn(member);
-  if (!status.ok()) probe_->SetPath(member.slot, before);
+  // One in conflict stays there: who resolves that looks for it.
+  if (!status.ok() && !absl::IsAborted(status)) {
+    probe_->SetPath(member.slot, before);
+  }
   return status;
 }
 

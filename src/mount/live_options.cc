@@ -21,11 +21,14 @@ absl::Status Change(const GivenOption& change, const MountOptions& now,
   if (info == nullptr || info->kind == Kind::kRejected) {
     return refuse("unknown; `mirrorfs get` lists the options");
   }
-  if (info->kind != Kind::kValue) {
-    return refuse("cannot change while mounted; unmount and mount again");
-  }
+  if (info->kind == Kind::kIgnored) return absl::OkStatus();
+  const MountOptions before = *options;
   const absl::Status applied = info->apply(change.value, options);
   if (!applied.ok()) return refuse(applied.message());
+  if (info->kind == Kind::kFlag) {
+    if (*options == before) return absl::OkStatus();
+    return refuse("cannot change while mounted; unmount and mount again");
+  }
   if (info->live || info->show(*options) == info->show(now)) {
     return absl::OkStatus();
   }

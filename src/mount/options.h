@@ -24,6 +24,7 @@ struct ReadPolicy {
   enum class Kind { kPrimary, kRoundRobin, kPreferLeg, kLeastPending };
   Kind kind = Kind::kPrimary;
   std::string leg;  // kPreferLeg: its name
+  bool operator==(const ReadPolicy&) const = default;
 };
 
 // One option as it was written, name in kebab-case, quotes removed. Value is
@@ -31,6 +32,7 @@ struct ReadPolicy {
 struct GivenOption {
   std::string name;
   std::string value;
+  bool operator==(const GivenOption&) const = default;
 };
 
 struct MountOptions {
@@ -79,6 +81,8 @@ struct MountOptions {
   // Everything that was written and is not ignored, in order: the last of a
   // name wins.
   std::vector<GivenOption> given;
+
+  bool operator==(const MountOptions&) const = default;
 };
 
 // Parses the values of all -o, in order. An unknown option is an error that

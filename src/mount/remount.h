@@ -7,8 +7,8 @@
 namespace mirrorfs {
 
 // mount -o remount,...: hands the options that were written to the daemon that
-// serves the mount point. Words that mount(8) repeats from the mount table are
-// not for it.
+// serves the mount point, and those of any mount (ro, noexec, ...) to the
+// kernel. mount(8) repeats the words of the mount table.
 absl::Status Remount(const MountCommand& command);
 
 }  // namespace mirrorfs

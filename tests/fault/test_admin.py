@@ -276,6 +276,47 @@ def test_a_leg_that_is_offline_is_not_served_alone(scene):
     it.mirror.umount()
 
 
+def test_a_conflict_with_a_leg_that_lay_elsewhere(scene):
+    """Its path is the one that attach was told."""
+    it = scene("plain", "plain")
+    mirror, mnt = it.mirror, it.mirror.mnt
+    a, b = mirror.legs
+    absent = mirror.base / "absent"
+    (mnt / "f").write_bytes(b"both")
+    mirror.umount()
+    mirror.mount(legs=[absent, b])
+    (mnt / "f").write_bytes(b"b alone")
+    mirror.umount()
+    mirror.mount(legs=[a, absent])
+    (mnt / "f").write_bytes(b"a alone")
+    refused = mirror.cli("attach", mnt, b, check=False)
+    assert refused.returncode != 0
+    assert it.state(1) == "conflict"
+    mirror.cli("resolve", mnt, "--keep", "a")
+    it.wait_back()
+    assert (mnt / "f").read_bytes() == b"a alone"
+    it.finish()
+
+
+def test_a_late_leg_of_an_unchanged_mirror_lacks_nothing(scene):
+    """README's disk that is plugged in later."""
+    it = scene("plain", "plain")
+    mirror, mnt = it.mirror, it.mirror.mnt
+    (mnt / "f").write_bytes(b"x" * (1 << 20))
+    mirror.umount()
+    leg = mirror.legs[1]
+    away = leg.with_name("away")
+    leg.rename(away)
+    mirror.mount()
+    assert it.state(1) == "missing"
+    away.rename(leg)
+    it.wait_back(1)
+    events = mirror.cli("events", mnt).stdout
+    assert "leg-back" in events
+    assert "compared whole" not in events
+    it.finish()
+
+
 def test_a_conflict_is_resolved_while_mounted(scene):
     it = scene("plain", "plain")
     legs = it.mirror.legs

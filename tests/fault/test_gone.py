@@ -226,6 +226,29 @@ def test_the_files_of_a_leg_are_removed(scene):
     it.finish()
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_leg_is_emptied(scene, number):
+    """Label and all, but for the directory itself: it is not taken for a leg
+    any more, and another one answers."""
+    it = scene("plain", "plain")
+    path = it.mirror.mnt / "d/f"
+    path.parent.mkdir()
+    path.write_bytes(b"kept")
+    it.mirror.wait_sync()
+    leg = it.mirror.legs[number]
+    run("find", leg, "-mindepth", "1", "-delete")
+    it.wait_state(number, "failed")
+    assert "its label is gone" in it.mirror.said()
+    assert path.read_bytes() == b"kept"
+    name = it.names[number]
+    refused = it.mirror.cli("online", it.mirror.mnt, name, check=False)
+    assert refused.returncode != 0
+    it.mirror.cli("detach", it.mirror.mnt, name)
+    it.mirror.cli("attach", it.mirror.mnt, leg, "--name", "anew")
+    it.names[number] = "anew"
+    it.finish()
+
+
 @fails_legs
 @needs_command("replace")
 @pytest.mark.parametrize("number", [

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The mount helper as mount(8), fstab, service managers and people call it."""
 
+import errno
 import json
 import os
 import re
@@ -228,6 +229,39 @@ def test_remount_changes_what_can_change(unmounted):
         assert word in one_line(result.stderr)
     assert policy() == "round-robin\n", "changed in part"
     unmounted.settle_and_compare()
+
+
+def test_remount_changes_what_the_kernel_keeps(unmounted):
+    unmounted.mount()
+    path = unmounted.mnt / "f"
+    path.write_text("x")
+
+    def remount(options):
+        return run(HELPER, "mirror", unmounted.mnt, "-o", f"remount,{options}",
+                   check=False, env=unmounted.env)
+
+    def flags():
+        return run("findmnt", "-no", "OPTIONS", unmounted.mnt).stdout.split(",")
+
+    assert remount("ro,nosuid,nodev").returncode == 0
+    with pytest.raises(OSError) as refused:
+        path.write_text("y")
+    assert refused.value.errno == errno.EROFS
+    assert remount("rw,noexec,suid").returncode == 0
+    path.write_text("y")
+    assert "noexec" in flags() and "nodev" in flags()
+    assert "nosuid" not in flags()
+    # The same as it is now, or about the start only.
+    assert remount("async,relatime,create").returncode == 0
+    for options in ("sync", "noatime", "user-only"):
+        result = remount(options)
+        assert result.returncode == 32
+        assert f'"{options}"' in one_line(result.stderr)
+    unmounted.umount()
+    unmounted.mount("ro")
+    result = remount("rw")
+    assert result.returncode == 32
+    assert "read-only" in one_line(result.stderr)
 
 
 def test_get_and_set(unmounted):

@@ -110,7 +110,11 @@ TEST(LabelTest, ALegOfThisGenerationLacksWhatTheLogSays) {
   label.clean = false;
   EXPECT_EQ(JudgeReturn(label, Of(Two(), "b")), Returning::kAccounted);
   label.clean = true;
-  EXPECT_EQ(JudgeReturn(label, Of(Two(), "b")), Returning::kUnaccounted);
+  EXPECT_EQ(JudgeReturn(label, Of(Two(), "b")), Returning::kAccounted)
+      << "both ended in order";
+  Label crashed = Of(Two(), "b");
+  crashed.clean = false;
+  EXPECT_EQ(JudgeReturn(label, crashed), Returning::kUnaccounted);
 }
 
 TEST(LabelTest, ALegThatIsOfflineIsLeftAlone) {
