@@ -84,6 +84,8 @@ MountedMirrors AskAllDaemons() {
       all.mirrors.push_back({socket, *std::move(json), std::move(status)});
     } else if (json.ok()) {
       all.silent.push_back(absl::StrCat(socket, ": the answer is no status"));
+    } else if (absl::IsPermissionDenied(json.status())) {
+      all.denied = true;
     } else if (!absl::IsUnavailable(json.status())) {
       all.silent.push_back(absl::StrCat(socket, ": ", json.status().message()));
     }
@@ -112,9 +114,17 @@ absl::StatusOr<MountedMirror> FindMirrorAmong(const MountedMirrors& all,
         what, ": ", found.size(),
         " mounted mirrors are called that; name the mount point or the uuid"));
   }
+  if (all.denied) {
+    return OnlyForRoot(what);
+  }
   return absl::NotFoundError(absl::StrCat(
       what, ": not a mounted mirror, nor a leg of one",
       all.silent.empty() ? "" : "; but ", absl::StrJoin(all.silent, "; ")));
+}
+
+absl::Status OnlyForRoot(absl::string_view what) {
+  return absl::PermissionDeniedError(
+      absl::StrCat(what, ": only root may ask the daemons of mirrors"));
 }
 
 bool MayBeMounted(absl::string_view mirror_uuid) {

@@ -25,10 +25,15 @@ struct MountedMirror {
 };
 
 struct MountedMirrors {
+  // Nobody could be asked: that is for root.
+  bool denied = false;
   std::vector<MountedMirror> mirrors;  // by name
   // One line for each daemon that is there and did not answer.
   std::vector<std::string> silent;
 };
+
+// What is said of `what` when all.denied.
+absl::Status OnlyForRoot(absl::string_view what);
 
 // Asks every daemon that listens.
 MountedMirrors AskAllDaemons();

@@ -17,9 +17,10 @@ void AddOnlineCommand(CLI::App& app, int* exit_code) {
   AddDryRunFlag(command, args.get());
   AddJsonFlag(command, args.get());
   command->callback([args, exit_code] {
-    *exit_code = RunLegCommand(
-        *args, {{"command", "online"}},
-        absl::StrCat("leg ", args->leg, " is back, and catches up"));
+    *exit_code =
+        RunLegCommand(*args, {{"command", "online"}},
+                      absl::StrCat("leg ", args->leg,
+                                   " takes part, and gets what it missed"));
   });
 }
 

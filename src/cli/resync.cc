@@ -4,7 +4,6 @@
 #include <string>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "cli/commands.h"
@@ -12,6 +11,7 @@
 #include "cli/leg_command.h"
 #include "cli/mirror_lookup.h"
 #include "cli/wait_sync.h"
+#include "region/region_key.h"
 
 namespace mirrorfs {
 namespace {
@@ -23,14 +23,13 @@ struct ResyncArgs : LegCommandArgs {
 
 // The path within the mirror: as it is, or as it is seen in the mount.
 std::string PathInMirror(const ResyncArgs& args) {
-  if (!absl::StartsWith(args.first, "/")) return args.first;
   const absl::StatusOr<MountedMirror> mirror = FindMirror(args.what);
   const std::string path = PathWithRealParent(args.first);
-  absl::string_view rest = path;
-  if (mirror.ok() && absl::ConsumePrefix(&rest, mirror->status.mountpoint)) {
-    absl::ConsumePrefix(&rest, "/");
+  if (!mirror.ok() || !LiesIn(path, mirror->status.mountpoint)) {
+    return args.first;
   }
-  return std::string(rest);
+  const std::string rest = RebasePath(path, mirror->status.mountpoint, "");
+  return std::string(absl::StripPrefix(rest, "/"));
 }
 
 int Run(const ResyncArgs& args) {

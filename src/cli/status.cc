@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <errno.h>
 #include <fcntl.h>
+#include <sys/vfs.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
@@ -44,11 +46,40 @@ int PrintMirrors(const std::vector<MountedMirror>& mirrors, bool json) {
   return exit_code;
 }
 
+void PrintDead(const std::string& mount_point) {
+  PrintError(absl::StrCat(mount_point,
+                          ": its daemon is gone or does not answer; "
+                          "`mirrorfs umount` it and mount again"));
+}
+
+// Mounts of ours whose daemons were killed.
+std::vector<std::string> DeadMounts() {
+  std::vector<std::string> dead;
+  for (const MountEntry& entry : ReadMountTable()) {
+    struct statfs st;
+    if (IsMirrorMount(entry) && statfs(entry.mount_point.c_str(), &st) != 0 &&
+        errno == ENOTCONN) {
+      dead.push_back(entry.mount_point);
+    }
+  }
+  return dead;
+}
+
 int StatusOfAll(bool json) {
   const MountedMirrors all = AskAllDaemons();
+  if (all.denied) {
+    PrintError(OnlyForRoot("status"));
+    return kExitUsage;
+  }
   for (const std::string& silent : all.silent) PrintError(silent);
+  // Not where a daemon may hang: then asking its mount hangs, too.
+  const std::vector<std::string> dead =
+      all.silent.empty() ? DeadMounts() : std::vector<std::string>();
+  for (const std::string& mount_point : dead) PrintDead(mount_point);
   const int exit_code = PrintMirrors(all.mirrors, json);
-  if (!all.silent.empty()) return MoreUrgent(exit_code, kExitDegraded);
+  if (!all.silent.empty() || !dead.empty()) {
+    return MoreUrgent(exit_code, kExitDegraded);
+  }
   if (!all.mirrors.empty()) return exit_code;
   if (!json) std::cout << "no mirrors are mounted\n";
   return kExitNotMounted;
@@ -91,7 +122,6 @@ void PrintOffline(const Label& label, const std::string& path) {
   std::cout << AlignColumns(rows, "llll", "  ") << "  (* primary)\n";
 }
 
-// A mount of ours whose daemon was killed still is in the mount table.
 bool IsDeadMount(const std::string& what) {
   const std::vector<MountEntry> table = ReadMountTable();
   const MountEntry* entry = FindMount(table, PathWithRealParent(what));
@@ -101,9 +131,7 @@ bool IsDeadMount(const std::string& what) {
 // `what` is not mounted; perhaps it is a leg all the same.
 int StatusOffline(const StatusArgs& args, const absl::Status& not_found) {
   if (IsDeadMount(args.what)) {
-    PrintError(absl::StrCat(args.what,
-                            ": its daemon is gone or does not answer; "
-                            "`mirrorfs umount` it and mount again"));
+    PrintDead(args.what);
     return kExitNotMounted;
   }
   const UniqueFd root(

@@ -46,9 +46,10 @@ struct StateAdvice {
 // The worst first: only one is given.
 constexpr StateAdvice kStateAdvice[] = {
     {"failed", "failed", "failed",
-     "see to the disk and mount again; what was missed is copied then"},
+     "see to the disk, or `mirrorfs replace` it; it is taken in again when it "
+     "answers, and gets what it missed"},
     {"missing", "is missing", "are missing",
-     "bring it back and mount again; what was missed is copied then"},
+     "bring it back; it is taken in again and gets what it missed"},
     {"offline", "is offline", "are offline",
      "`mirrorfs online` takes it in; what was missed is copied then"},
     {"stale", "is out of date", "are out of date", "none needed"},
@@ -214,8 +215,10 @@ Advice AdviceFor(const MirrorStatus& mirror) {
             absl::StrCat(advice.action, "; ", SafeOn(mirror), ".")};
   }
   if (mirror.HasErrors()) {
-    return {"errors were recorded.",
-            "none needed; another leg answered. Watch the disk."};
+    return {
+        "errors were recorded.",
+        "none needed; another leg answered. Watch the disk; `mirrorfs clear` "
+        "sets the counts back."};
   }
   return {};
 }

@@ -73,6 +73,10 @@ std::optional<Place> FindPlace(const std::vector<MountedMirror>& mirrors,
 int RunWhere(const WhereArgs& args) {
   const MountedMirrors all = AskAllDaemons();
   const std::optional<Place> place = FindPlace(all.mirrors, args.file);
+  if (!place && all.denied) {
+    PrintError(OnlyForRoot(args.file));
+    return kExitUsage;
+  }
   if (!place) {
     PrintError(absl::StrCat(args.file, ": does not lie in a mounted mirror"));
     for (const std::string& silent : all.silent) PrintError(silent);

@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
 #include "base/fd.h"
+#include "base/given_name.h"
 #include "base/mount_table.h"
 #include "base/uuid.h"
 #include "leg/copy_object.h"
@@ -100,8 +102,29 @@ absl::Status CheckTimes(const std::string& path, int root_fd) {
   return Refuse(path, "its file system does not keep times to the nanosecond");
 }
 
+// What lies in another mirror's leg is that one's, and shows in its mount.
+absl::Status CheckNotInLeg(const std::string& path) {
+  std::filesystem::path above = RealPath(path);
+  while (above.has_relative_path()) {
+    above = above.parent_path();
+    const UniqueFd fd(open(above.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const absl::StatusOr<Label> label = ReadLabel(fd.get());
+    if (!label.ok()) continue;
+    return Refuse(
+        path, absl::StrCat("lies inside ", above.string(),
+                           ", a leg of mirror \"", label->mirror_name, "\""));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckName(absl::string_view what, const std::string& name) {
+  if (name.empty() || IsNameToGive(name)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, ": ", kNameRule));
+}
+
 absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
                                bool adopted, absl::string_view cure) {
+  if (absl::Status status = CheckNotInLeg(path); !status.ok()) return status;
   const absl::StatusOr<Label> label = ReadLabel(root_fd);
   if (label.ok()) {
     return Refuse(path, absl::StrCat("already belongs to mirror \"",
@@ -191,6 +214,9 @@ absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
         absl::StrCat("region-size ", options.region_bytes,
                      ": must be a power of two from 4K to 1G"));
   }
+  if (absl::Status status = CheckName("name", options.name); !status.ok()) {
+    return status;
+  }
   if (paths.size() < 2 || paths.size() > kLegsMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("a mirror has 2 to ", kLegsMax, " legs"));
@@ -246,11 +272,13 @@ absl::StatusOr<LabelMember> CheckNewLeg(
     const NewLegOptions& options, const std::vector<std::string>& leg_paths,
     const Label& label) {
   const std::string& path = options.path;
+  absl::Status status = CheckName("name", options.name);
+  if (!status.ok()) return status;
   const absl::StatusOr<UniqueFd> root = OpenRoot(path);
   if (!root.ok()) return root.status();
   std::vector<std::string> all = leg_paths;
   all.push_back(path);
-  absl::Status status = CheckLegPaths(all);
+  status = CheckLegPaths(all);
   if (status.ok()) {
     status = CheckMayBecomeLeg(path, root->get(), /*adopted=*/false, "");
   }

@@ -116,6 +116,7 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
     if (heir < 0) return false;
   }
   const bool was_in_sync = membership_->in_sync().has(slot);
+  const bool was_whole = membership_->in_sync().contains(legs_->all());
   const bool wanted = why == LegState::kOffline;
   spdlog::log(wanted ? spdlog::level::info : spdlog::level::err,
               "leg \"{}\" is {}: {}", legs_->at(slot).name(), Describe(why),
@@ -135,6 +136,11 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
   if (!recorded) return false;
   Post(wanted ? EventName::kLegOffline : EventName::kLegFailed,
        legs_->at(slot).name(), reason);
+  if (was_whole) {
+    Post(EventName::kDegraded, "",
+         absl::StrCat(membership_->in_sync().size(), " of ",
+                      legs_->all().size(), " legs up to date"));
+  }
   if (was_primary) Post(EventName::kPrimaryChanged, primary().name(), "");
   if (on_work_) on_work_();
   return true;

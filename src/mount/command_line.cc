@@ -157,7 +157,7 @@ std::string MountUsage() {
       "                     mount(8) puts it, fake: check the words, mount "
       "nothing\n"
       "  -s                 ignore unknown options\n"
-      "  -v                 say more\n"
+      "  -v                 ignored, as mount(8) passes it\n"
       "  -n, -t TYPE, -N NS accepted from mount(8) and ignored\n"
       "  -h, --help         this text\n"
       "  -V, --version      the version\n"

@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "base/given_name.h"
 #include "base/units.h"
 #include "mount/options.h"
 #include "region/leg_set.h"
@@ -17,7 +18,6 @@ namespace {
 using Kind = MountOptionInfo::Kind;
 
 constexpr int kThreadsMax = 256;
-constexpr size_t kNameBytesMax = 255;
 
 absl::Status Bad(absl::string_view why) {
   return absl::InvalidArgumentError(why);
@@ -88,14 +88,8 @@ absl::Status SetRegionSize(absl::string_view value, MountOptions* options) {
   return absl::OkStatus();
 }
 
-bool IsControl(unsigned char c) { return c < 0x20 || c == 0x7f; }
-
 absl::Status SetName(absl::string_view value, MountOptions* options) {
-  if (value.empty() || value.size() > kNameBytesMax ||
-      value.find('/') != value.npos ||
-      std::any_of(value.begin(), value.end(), IsControl)) {
-    return Bad("must be a name without '/' and control characters");
-  }
+  if (!IsNameToGive(value)) return Bad(kNameRule);
   options->name = std::string(value);
   return absl::OkStatus();
 }

@@ -84,6 +84,33 @@ def test_legs_inside_each_other(mirrors):
             because="inside")
 
 
+def test_a_leg_inside_another_mirrors_leg(made):
+    inner = made.legs[0] / "d/inner"
+    inner.mkdir(parents=True)
+    other = made.base / "other"
+    other.mkdir()
+    create_refused(made, other, inner, because="inside .*leg of mirror")
+    made.mount()
+    result = made.cli("attach", made.mnt, inner, check=False)
+    assert result.returncode != 0
+    assert "lies inside" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "a\nb", "x" * 256])
+def test_names_that_are_refused(mirrors, name):
+    mirror = mirrors()
+    create_refused(mirror, *mirror.legs, flags=("--name", name),
+                   because="name: must be")
+    mirror.create()
+    mirror.mount()
+    spare = mirror.base / "spare"
+    spare.mkdir()
+    result = mirror.cli("attach", mirror.mnt, spare, "--name", name,
+                        check=False)
+    assert result.returncode != 0
+    assert "name: must be" in result.stderr
+
+
 def test_a_mount_of_legs_inside_each_other(made):
     inner = made.legs[0] / "inner"
     inner.mkdir()
@@ -296,6 +323,25 @@ def test_good_region_sizes(mirrors, size, number):
     assert mirror.status()["region_size"] == number
     (mirror.mnt / "f").write_bytes(os.urandom(300000))
     mirror.settle_and_compare()
+
+
+def test_who_is_not_root_is_told_so(made):
+    made.mount()
+    for words in (("status",), ("status", made.mnt), ("where", made.mnt)):
+        result = run_as_user(made, CLI, *words)
+        assert result.returncode == 1
+        assert "only root" in result.stderr
+
+
+def test_status_names_a_mount_whose_daemon_is_gone(made):
+    made.mount()
+    made.kill9()
+    result = made.cli("status", check=False)
+    assert result.returncode == 3
+    assert f"{made.mnt}: its daemon is gone" in result.stderr
+    result = made.cli("status", "t", check=False)
+    assert result.returncode == 2
+    run("umount", made.mnt)
 
 
 @pytest.mark.parametrize("option", [

@@ -209,7 +209,7 @@ TEST(AdviceFor, TheWorstComesFirst) {
       advice("degraded", {Leg("a", "in-sync"), Leg("b", "missing"),
                           Leg("c", "missing"), Leg("d", "resync")});
   EXPECT_EQ(missing.status, "legs \"b\", \"c\" are missing.");
-  EXPECT_THAT(missing.action, HasSubstr("mount again"));
+  EXPECT_THAT(missing.action, HasSubstr("bring it back"));
   EXPECT_THAT(missing.action, HasSubstr("safe on 1 leg."));
   EXPECT_THAT(advice("conflict", {Leg("a", "in-sync")}).action,
               HasSubstr("resolve --keep"));
