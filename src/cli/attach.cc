@@ -46,8 +46,11 @@ void AddAttachCommand(CLI::App& app, int* exit_code) {
   AddMirrorArgument(command, args.get());
   AddNewLegArguments(command, args.get());
   command->callback([args, exit_code] {
-    *exit_code = Run(*args, "attach",
-                     absl::StrCat(args->path, " is a leg, and is filled"));
+    *exit_code =
+        Run(*args, "attach",
+            absl::StrCat(
+                args->path,
+                " is a leg, and gets what it lacks; name it in fstab, too"));
   });
 }
 
@@ -61,7 +64,7 @@ void AddReplaceCommand(CLI::App& app, int* exit_code) {
   command->callback([args, exit_code] {
     *exit_code = Run(*args, "replace",
                      absl::StrCat(args->path, " is filled, and replaces leg ",
-                                  args->leg, " then"));
+                                  args->leg, " then; change fstab, too"));
   });
 }
 

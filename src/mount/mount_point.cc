@@ -63,6 +63,12 @@ absl::Status CheckMountPoint(const std::string& dir,
       return Refuse(dir, absl::StrCat("leg ", leg, " lies inside it"));
     }
   }
+  if (!log_dir.empty() && stat(log_dir.c_str(), &st) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "log-dir ", log_dir, ": ", ErrnoText(Errno::Last()),
+        "; bring its disk back, or name another directory: then everything is "
+        "compared once"));
+  }
   for (const std::string& leg : legs) {
     if (!log_dir.empty() && LiesIn(log_dir, leg)) {
       return absl::FailedPreconditionError(

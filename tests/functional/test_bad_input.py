@@ -325,6 +325,21 @@ def test_good_region_sizes(mirrors, size, number):
     mirror.settle_and_compare()
 
 
+def test_a_log_dir_that_is_not_there(made):
+    """Its disk is away; with another one all is compared."""
+    dirs = [made.base / name for name in ("log-disk", "other")]
+    for path in dirs:
+        path.mkdir()
+    made.mount(f"log-dir={dirs[0]}")
+    (made.mnt / "f").write_text("x")
+    made.umount()
+    dirs[0].rename(made.base / "away")
+    refused(made, f"log-dir={dirs[0]}", because="log-dir.*bring its disk back")
+    made.mount(f"log-dir={dirs[1]}")
+    assert (made.mnt / "f").read_text() == "x"
+    made.umount()
+
+
 def test_who_is_not_root_is_told_so(made):
     made.mount()
     for words in (("status",), ("status", made.mnt), ("where", made.mnt)):
