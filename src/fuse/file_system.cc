@@ -123,17 +123,18 @@ SharedNames FileSystem::HoldNames() {
   }
 }
 
-void FileSystem::SettleOpenFiles() {
+bool FileSystem::SettleOpenFiles() {
   for (const NodeId id : nodes_.OpenNodes()) {
     std::optional<ObjectRef> object = nodes_.Ref(id);
     if (!object || !object->open || !object->open->times_unsettled) continue;
     const SharedNames names = HoldNames();
     const std::shared_lock stripe(nodes_.Stripe(id));
     object = nodes_.Ref(id);
-    // Its path may be another's as long as a name is in doubt.
-    if (!object || !object->open || doubts_.any()) continue;
+    if (doubts_.any()) return false;
+    if (!object || !object->open) continue;
     mirror_->SettleTimes(*object, *object->open);
   }
+  return true;
 }
 
 void FileSystem::LetGo(LegSlot slot, uint64_t epoch) {

@@ -46,8 +46,9 @@ class FileSystem {
   // will not answer who asked for this, either.
   SharedNames HoldNames();
 
-  // Makes the times of all open files equal on all legs.
-  void SettleOpenFiles();
+  // Makes the times of all open files equal on all legs. False: it is not known
+  // which file is which.
+  bool SettleOpenFiles();
 
   // A leg is gone: closes what open files have on it, see OpenFile::LetGo.
   void LetGo(LegSlot slot, uint64_t epoch);

@@ -437,7 +437,7 @@ std::vector<RegionStates::IdleRegion> Mirror::HotDirectories() {
   return hot;
 }
 
-Errno Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
+Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   const std::vector<RegionStates::IdleRegion> idle = gate_.Idle(all);
   // Records that came by a rename or by marking ahead.
   if (log_->GetSyncCount(LegSet()).dirty > gate_.region_count()) {
@@ -446,7 +446,7 @@ Errno Mirror::ClearIdle(bool all, const std::function<void()>& settle) {
   const int64_t since = CoverSince();  // before it is seen who is quiet
   const std::vector<RegionStates::IdleRegion> hot = HotDirectories();
   if (idle.empty() && hot.empty()) return kOk;
-  settle();
+  if (!settle()) return Errno(EAGAIN);
   SettleDirs();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
   // could be anything that is still marked; so nothing is cleared.

@@ -267,9 +267,9 @@ class Mirror {
   // Everything done so far is durable on every leg present.
   Errno SyncLegs();
   // One pass of clearing: `all` clears what has not cooled yet, too. `settle`
-  // makes the times of open files equal, before they are declared clean. After
-  // an error nothing has been cleared.
-  Errno ClearIdle(bool all, const std::function<void()>& settle);
+  // makes the times of open files equal, before they are declared clean; false:
+  // it could not. After an error nothing has been cleared.
+  Errno ClearIdle(bool all, const std::function<bool()>& settle);
 
  private:
   using OnLeg = std::function<Errno(Leg&)>;

@@ -453,7 +453,8 @@ void Daemon::Tick() {
   membership_->NoteTime();
   mirror_->gate().Tick();
   // What is left is cleared another time.
-  (void)mirror_->ClearIdle(/*all=*/false, [this] { fs_->SettleOpenFiles(); });
+  (void)mirror_->ClearIdle(/*all=*/false,
+                           [this] { return fs_->SettleOpenFiles(); });
   TellServiceManager();
   admin_->FinishReplacing();
 }
@@ -466,7 +467,7 @@ absl::Status Daemon::Start(std::function<void()> ready) {
   fs_options.writeback_cache = command_.options.cache == CacheMode::kWriteBack;
   fs_options.direct_io = command_.options.cache == CacheMode::kNone;
   fs_options.acls = mirror_->primary().HasAcls();
-  const auto settle = [this] { fs_->SettleOpenFiles(); };
+  const auto settle = [this] { return fs_->SettleOpenFiles(); };
   notifier_ = std::make_unique<ServiceNotifier>(
       NotifySocket(command_.options.foreground));
   fs_ = std::make_unique<FileSystem>(mirror_.get(), fs_options, [this, ready] {
@@ -544,7 +545,8 @@ absl::Status Daemon::SaveWhatIsLeft() {
   settling_->Stop();
   letting_go_->Stop();
   upkeep_->Stop();
-  (void)mirror_->ClearIdle(/*all=*/true, [this] { fs_->SettleOpenFiles(); });
+  (void)mirror_->ClearIdle(/*all=*/true,
+                           [this] { return fs_->SettleOpenFiles(); });
   const DirtyLog::SyncCount count = log_->GetSyncCount(mirror_->all());
   const bool empty = count.regions == 0 && count.dirty == 0;
   if (!empty && membership_->label().log.type == "core") {

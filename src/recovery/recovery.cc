@@ -45,7 +45,7 @@ void RemoveLeftovers(Leg& leg, ForeignKeeper* keeper) {
 }  // namespace
 
 Recovery::Recovery(Mirror* mirror, EventSink* events, Pacer* pacer,
-                   const Clock* clock, std::function<void()> settle,
+                   const Clock* clock, std::function<bool()> settle,
                    Watchdog* watchdog)
     : mirror_(mirror),
       events_(events),

@@ -36,7 +36,7 @@ class Recovery {
   // `settle`: see Mirror::ClearIdle. The others outlive it. Without a watchdog,
   // a leg that hangs makes it hang.
   Recovery(Mirror* mirror, EventSink* events, Pacer* pacer, const Clock* clock,
-           std::function<void()> settle, Watchdog* watchdog = nullptr);
+           std::function<bool()> settle, Watchdog* watchdog = nullptr);
   ~Recovery();
 
   // Called when legs have joined the set of up-to-date ones. Before Start.
@@ -72,7 +72,7 @@ class Recovery {
   Mirror* const mirror_;
   EventSink* const events_;
   Pacer* const pacer_;
-  const std::function<void()> settle_;
+  const std::function<bool()> settle_;
   Watchdog* const watchdog_;
   std::function<void()> on_admission_;
   HealProgress progress_;
