@@ -59,6 +59,7 @@ def test_write_mostly_legs_are_read_last(scene):
     assert read_by(it, other) == (b"lacking on b", {"a"})
     it.things[1].clear()
     set_option(it, "resync-rate-max=0")
+    it.wait_back()  # recovery reads there, too
     set_option(it, "read-policy=primary")
     set_option(it, "write-mostly=a:b")
     assert read_by(it, path)[1] == {"a"}
