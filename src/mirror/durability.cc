@@ -147,7 +147,7 @@ bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
         fd.ok() ? SetMtimeWhere(*fd, mtime) : fd.error();
     any |= needed.ok() && *needed;
     if (!needed.ok() && object.named) {
-      TimeNotSet(leg(slot), AttributesMark(object), needed.error());
+      NotEqualized(leg(slot), AttributesMark(object), needed.error());
     }
   });
   return any;

@@ -363,12 +363,22 @@ absl::Status Mirror::PromotePaused(LegSlot slot, bool quiet) {
     return absl::FailedPreconditionError(
         "only a leg that is in sync can become the primary");
   }
+  const LegSlot before = legs_->primary();
+  LegSet unwritten;
   const bool recorded = WhileHeld([&] {
     legs_->SetPrimary(slot);
     KillPoint("leg-promoted");
-    const bool written = RecordLegs(LegSet()).empty();
+    unwritten = RecordLegs(LegSet());
+    if (!unwritten.empty()) {
+      legs_->SetPrimary(before);
+      return false;
+    }
     if (!quiet) log_->SuspectDirty(legs_->all() - LegSet::Of(slot));
-    return log_->Flush().ok() && written;
+    return log_->Flush().ok();
+  });
+  unwritten.ForEach([&](LegSlot gone) {
+    (void)TakeLegOutHeld(leg(gone), LegState::kFailed, ErrnoText(Errno(EIO)),
+                         -1);
   });
   if (on_work_) on_work_();
   if (!recorded) {

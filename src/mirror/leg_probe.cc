@@ -122,6 +122,11 @@ absl::Status LegProbe::TryTakeIn(LegSlot slot) {
         "leg \"", member->name, "\" was changed without the others"));
   }
   if (absl::Status status = take_lock_(**leg); !status.ok()) return status;
+  const absl::StatusOr<Label> locked = ReadLabel(**leg);
+  if (!locked.ok()) return locked.status();
+  if (FormatLabel(*locked) != FormatLabel(*label)) {
+    return absl::UnavailableError("another daemon has it");
+  }
   (*leg)->Identify(slot, member->name, member->uuid);
   absl::Status status =
       mirror_->TakeLegIn(*std::move(leg), returning == Returning::kAccounted);

@@ -10,6 +10,20 @@
 #include "base/uuid.h"
 
 namespace mirrorfs {
+namespace {
+
+// A leg that somebody has emptied, label and all, must not pass for a whole one
+// again by a new label. A damaged one is written anew.
+absl::Status CheckStillLabelled(const Leg& leg) {
+  const absl::StatusOr<Label> there = ReadLabel(leg);
+  if (absl::IsNotFound(there.status())) return there.status();
+  if (there.ok() && there->leg_uuid != leg.uuid()) {
+    return absl::FailedPreconditionError("another leg's label is there");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 Membership::Membership(Label label, const LegTable* legs, LegSet in_sync,
                        const Clock* clock)
@@ -266,7 +280,8 @@ LegSet Membership::UnwrittenLabels() {
     Label own = label_;
     own.leg_uuid = leg.uuid();
     KillPoint("label-write");
-    const absl::Status status = WriteLabelDurable(leg, own);
+    absl::Status status = CheckStillLabelled(leg);
+    if (status.ok()) status = WriteLabelDurable(leg, own);
     if (status.ok()) return;
     spdlog::error("leg \"{}\": label: {}", leg.name(), status.ToString());
     unwritten |= LegSet::Of(slot);

@@ -269,14 +269,14 @@ void Mirror::EqualizeMtime(const RegionMark& attributes, const timespec& truth,
     const ErrnoOr<struct stat> copy = asked.Stat(path);
     if (copy.ok() && SameTime(copy->st_mtim, truth)) return;
     const Errno error = copy.ok() ? asked.SetMtime(path, truth) : copy.error();
-    if (!error.ok()) TimeNotSet(asked, attributes, error);
+    if (!error.ok()) NotEqualized(asked, attributes, error);
   });
 }
 
-void Mirror::TimeNotSet(const Leg& leg, RegionMark attributes, Errno error) {
+void Mirror::NotEqualized(const Leg& leg, RegionMark attributes, Errno error) {
   // What has lost its name meanwhile has nobody left to look at its time.
   if (IsAbsent(error)) return;
-  spdlog::warn("leg \"{}\": setting a time: {}", leg.name(), ErrnoText(error));
+  spdlog::warn("leg \"{}\": attributes: {}", leg.name(), ErrnoText(error));
   if (IsLegFailure(error) && FailLeg(leg, error)) return;
   attributes.record.missing = LegSet::Of(leg.slot());
   log_->MarkRegion(attributes.key, attributes.record);

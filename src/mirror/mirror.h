@@ -339,13 +339,19 @@ class Mirror {
   void MarkMoved(const ObjectRef& object, absl::string_view to,
                  const Origins& origins, LegSet legs, DirtyLog::Moving* moving);
   Origins OriginsOf(absl::string_view path, LegSet legs);
-  ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error);
+  ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error,
+                                 LegSet no_heirs);
+  // Legs on which what is made at `path` does not inherit group, mode and ACL
+  // as it shall: they lack those of its directory.
+  LegSet NoHeirs(absl::string_view path) const;
+  void EqualizeNew(absl::string_view path, LegSet no_heirs);
   void UnsettleDirs(const RegionChange& change);
   LegSet LeftToRecovery(RegionMark attributes, LegSet legs);
   void EqualizeMtime(const RegionMark& attributes, const timespec& truth,
                      LegSet legs);
-  // A time could not be set, and nobody else would do it: recovery shall.
-  void TimeNotSet(const Leg& leg, RegionMark attributes, Errno error);
+  // A time or the like could not be set, and nobody else would do it: recovery
+  // shall.
+  void NotEqualized(const Leg& leg, RegionMark attributes, Errno error);
 
   ErrnoOr<LegFd> ObjectFd(Leg& leg, const ObjectRef& object);
   static uint64_t EpochOf(const Leg& leg, const ObjectRef& object,

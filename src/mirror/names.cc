@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 
+#include "leg/copy_object.h"
 #include "leg/foreign.h"
 #include "leg/object.h"
 #include "leg/walk.h"
@@ -13,14 +14,36 @@ namespace mirrorfs {
 
 // Once a new object stands: its times are equalized. Answers with the primary's
 // attributes.
-ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error) {
+ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error,
+                                       LegSet no_heirs) {
   if (!error.ok()) return error;
+  EqualizeNew(path, no_heirs);
   const ErrnoOr<struct stat> truth = StatPath(path);
   if (!truth.ok()) return truth;
   RegionMark attributes{RegionKey::Attributes(std::string(path))};
   attributes.record.directory = S_ISDIR(truth->st_mode);
   EqualizeMtime(attributes, truth->st_mtim, secondaries());
   return truth;
+}
+
+LegSet Mirror::NoHeirs(absl::string_view path) const {
+  return log_->Lacking(RegionKey::Attributes(std::string(ParentPath(path))));
+}
+
+void Mirror::EqualizeNew(absl::string_view path, LegSet no_heirs) {
+  if (no_heirs.empty()) return;
+  const RegionMark attributes{RegionKey::Attributes(std::string(path))};
+  LegSet legs = no_heirs & secondaries();
+  legs -= LeftToRecovery(attributes, legs);
+  const ErrnoOr<LegFd> from = primary().OpenObject(path, O_PATH);
+  legs.ForEach([&](LegSlot slot) {
+    Leg& heir = leg(slot);
+    const ErrnoOr<LegFd> to = heir.OpenObject(path, O_PATH);
+    const Errno error = !from.ok() ? from.error()
+                        : to.ok()  ? CopyAttributes(*from, *to)
+                                   : to.error();
+    if (!error.ok()) NotEqualized(heir, attributes, error);
+  });
 }
 
 // What changes the name `path`: an entry of its directory.
@@ -44,6 +67,7 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
                                     mode_t mode, const Caller& caller,
                                     OpenFile& file) {
   RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
+  const LegSet no_heirs = NoHeirs(path);
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
@@ -55,6 +79,7 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
       },
       [&](Leg& leg) { return leg.Unlink(path); });
   if (!error.ok()) return error;
+  EqualizeNew(path, no_heirs);
   file.times_unsettled = true;
   return AskPrimary([&](Leg & leg) -> ErrnoOr<struct stat> {
     const LegFd fd = file.write_fd(leg.slot());
@@ -72,12 +97,17 @@ ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
     file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
     return kOk;
   };
+  const LegSet no_heirs =
+      log_->Lacking(RegionKey::Attributes(std::string(dir)));
   LegSlot decided = -1;
   const Errno error = OnPrimary(legs_->up(), create, &decided);
   if (!error.ok()) return error;
   // A leg that cannot is told so by Link, which finds no descriptor for it.
   (legs_->up() - LegSet::Of(decided)).ForEach([&](LegSlot slot) {
-    (void)create(leg(slot));
+    if (!create(leg(slot)).ok() || !no_heirs.has(slot)) return;
+    const Errno error =
+        CopyAttributes(file.write_fd(decided), file.write_fd(slot));
+    if (!error.ok()) file.NoteBehind(LegSet::Of(slot));
   });
   file.times_unsettled = true;
   const auto stat = [&](Leg & leg) -> ErrnoOr<struct stat> {
@@ -92,32 +122,35 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
   RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
   // Something will be made in it: one write marks many new directories.
   request.ahead.push_back(EntriesMark(path, CoverSince(caller.asked_ns)));
+  const LegSet no_heirs = NoHeirs(path);
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Mkdir(path, mode, caller); },
       [&](Leg& leg) { return leg.Rmdir(path); });
-  return FinishNew(path, error);
+  return FinishNew(path, error, no_heirs);
 }
 
 ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
                                    dev_t rdev, const Caller& caller) {
   RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
+  const LegSet no_heirs = NoHeirs(path);
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Mknod(path, mode, rdev, caller); },
       [&](Leg& leg) { return leg.Unlink(path); });
-  return FinishNew(path, error);
+  return FinishNew(path, error, no_heirs);
 }
 
 ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
                                      absl::string_view path,
                                      const Caller& caller) {
   RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
+  const LegSet no_heirs = NoHeirs(path);
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Symlink(target, path, caller); },
       [&](Leg& leg) { return leg.Unlink(path); });
-  return FinishNew(path, error);
+  return FinishNew(path, error, no_heirs);
 }
 
 ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
@@ -153,7 +186,7 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
         return fd.valid() ? leg.LinkFd(fd, path) : Errno(ENOENT);
       },
       [&](Leg& leg) { return leg.Unlink(path); });
-  return FinishNew(path, error);
+  return FinishNew(path, error, LegSet());
 }
 
 Errno Mirror::UnlinkLast(absl::string_view path, std::shared_ptr<OpenFile> open,

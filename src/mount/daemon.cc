@@ -211,12 +211,32 @@ absl::StatusOr<ReadRules> ReadRulesOf(const MountOptions& options,
   return options.read_only ? ReadRules() : rules;
 }
 
-absl::Status LockLegs(const std::vector<std::unique_ptr<Leg>>& legs) {
-  for (const std::unique_ptr<Leg>& leg : legs) {
+// Aborted: another daemon had the legs since their labels were judged.
+absl::Status LockLegs(const Assembly& assembly) {
+  for (const std::unique_ptr<Leg>& leg : assembly.legs) {
     if (leg == nullptr) continue;
     if (absl::Status status = LockLeg(*leg); !status.ok()) return status;
+    const absl::StatusOr<Label> label = ReadLabel(*leg);
+    if (!label.ok()) return label.status();
+    if (FormatLabel(*label) != assembly.label_texts[leg->slot()]) {
+      return absl::AbortedError(
+          absl::StrCat("leg ", leg->path(), ": its label changes meanwhile"));
+    }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<Assembly> AssembleLocked(const MountCommand& command,
+                                        LegTargets& targets) {
+  constexpr int kTriesMax = 5;
+  for (int tries = 1;; ++tries) {
+    absl::StatusOr<Assembly> assembly = AssembleWhenThere(command, targets);
+    if (!assembly.ok()) return assembly;
+    absl::Status status = CheckAgainstLabel(*assembly, command.options);
+    if (status.ok()) status = LockLegs(*assembly);
+    if (status.ok()) return assembly;
+    if (!absl::IsAborted(status) || tries == kTriesMax) return status;
+  }
 }
 
 OnEnospc OnEnospcOf(const MountOptions& options) {
@@ -299,17 +319,14 @@ absl::Status Daemon::Build() {
   if (absl::Status status = CreateIfWanted(command_, targets_); !status.ok()) {
     return status;
   }
-  absl::StatusOr<Assembly> assembly = AssembleWhenThere(command_, targets_);
+  absl::StatusOr<Assembly> assembly = AssembleLocked(command_, targets_);
   if (!assembly.ok()) return assembly.status();
   assembly_ = *std::move(assembly);
-  absl::Status status = CheckAgainstLabel(assembly_, command_.options);
-  if (status.ok()) status = LockLegs(assembly_.legs);
   NameMirrorInDiagnostics(command_.options.foreground,
                           assembly_.label.mirror_name);
   for (const std::string& note : assembly_.notes) spdlog::warn("{}", note);
-  if (status.ok()) status = BuildLog();
-  if (status.ok()) status = BuildMirror();
-  return status;
+  const absl::Status status = BuildLog();
+  return status.ok() ? BuildMirror() : status;
 }
 
 absl::Status Daemon::BuildLog() {
