@@ -41,6 +41,7 @@ Json MemberToJson(const LabelMember& member) {
                {"slot", member.slot},
                {"in_sync", member.in_sync},
                {"left_at", member.left_at}};
+  if (member.left_uses != 0) json["left_uses"] = member.left_uses;
   if (member.offline) json["offline"] = true;
   if (!member.replaces.empty()) json["replaces"] = member.replaces;
   if (member.joining) json["joining"] = true;
@@ -64,6 +65,7 @@ Json LabelToJson(const Label& label) {
           {"generation_id", label.generation.id},
           {"primary_uuid", label.primary_uuid},
           {"clean", label.clean},
+          {"uses", label.uses},
           {"log",
            {{"type", label.log.type},
             {"uuid", label.log.uuid},
@@ -83,6 +85,7 @@ LabelMember MemberFromJson(const Json& json) {
   member.in_sync = json.at("in_sync").get<bool>();
   member.left_at = json.at("left_at").get<std::string>();
   // Labels of earlier versions have none of these.
+  member.left_uses = json.value("left_uses", uint64_t{0});
   member.offline = json.value("offline", false);
   member.replaces = json.value("replaces", "");
   member.joining = json.value("joining", false);
@@ -112,6 +115,7 @@ Label LabelFromJson(const Json& json) {
   label.log.dir = log.at("dir").get<std::string>();
   label.log.session = log.at("session").get<std::string>();
   label.next_slot = json.value("next_slot", 0);
+  label.uses = json.value("uses", uint64_t{0});
   for (const Json& member : json.at("legs")) {
     label.members.push_back(MemberFromJson(member));
   }
@@ -312,7 +316,10 @@ LabelOrder CompareLabels(const Label& a, const Label& b) {
     return std::find(label.history.begin(), label.history.end(),
                      generation.id) != label.history.end();
   };
-  if (a.generation.id == b.generation.id) return LabelOrder::kSame;
+  if (a.generation.id == b.generation.id) {
+    if (a.uses == b.uses) return LabelOrder::kSame;
+    return a.uses < b.uses ? LabelOrder::kOlder : LabelOrder::kNewer;
+  }
   const bool a_knows = knows(a, b.generation);
   const bool b_knows = knows(b, a.generation);
   if (a_knows == b_knows) return LabelOrder::kConflict;

@@ -50,6 +50,8 @@ struct LabelMember {
   // For one that is not: the generation id it had when it left the set; what
   // it missed since is in the dirty log. Empty: it never was in the set.
   std::string left_at;
+  // Label::uses of its own label then.
+  uint64_t left_uses = 0;
   // The administrator took it out; it stays out until he takes it in.
   bool offline = false;
   // The uuid of the leg whose place it takes once it is up to date, or empty.
@@ -85,6 +87,9 @@ struct Label {
   std::string primary_uuid;  // the leg recovery copies from
   // An orderly end: the log holds nothing that is needed.
   bool clean = true;
+  // How many mounts have changed something. Of two labels of one generation the
+  // one that has seen fewer is an old copy.
+  uint64_t uses = 0;
   LabelLog log;
   // No leg had this slot or one above it yet, where the members do not say so.
   LegSlot next_slot = 0;

@@ -346,6 +346,7 @@ absl::Status ResolveConflict(const std::vector<std::string>& paths,
   for (LabelMember& member : next.members) {
     member.in_sync = member.uuid == next.leg_uuid;
     member.left_at.clear();
+    member.left_uses = 0;
     if (member.in_sync) member.offline = false;
   }
   next.primary_uuid = next.leg_uuid;

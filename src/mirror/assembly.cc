@@ -49,7 +49,7 @@ bool IsWhole(const Label& label) {
 size_t PreferUnclean(const std::vector<Label>& labels, size_t newest) {
   size_t best = newest;
   for (size_t i = 0; i < labels.size(); ++i) {
-    if (labels[i].generation != labels[newest].generation) continue;
+    if (CompareLabels(labels[i], labels[newest]) != LabelOrder::kSame) continue;
     const bool better =
         IsWhole(labels[i]) &&
         (!IsWhole(labels[best]) || (!labels[i].clean && labels[best].clean));
@@ -157,10 +157,12 @@ absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
     }
     if (label.generation == truth.generation && !IsWhole(label)) {
       // Of this generation, but its healing did not end. The log knows.
-    } else if (label.generation == truth.generation && member->in_sync) {
+    } else if (CompareLabels(label, truth) == LabelOrder::kSame &&
+               member->in_sync) {
       verdict.in_sync |= slot;
       if (label.leg_uuid == truth.primary_uuid) verdict.primary = member->slot;
-    } else if (member->in_sync || member->left_at != label.generation.id) {
+    } else if (member->in_sync || member->left_at != label.generation.id ||
+               member->left_uses != label.uses) {
       verdict.unaccounted |= slot;
     }
   }

@@ -14,21 +14,25 @@ Returning JudgeReturn(const Label& ours, const Label& theirs) {
   if (theirs.mirror_uuid != ours.mirror_uuid) return Returning::kForeign;
   const LabelMember* member = ours.FindMember(theirs.leg_uuid);
   if (member == nullptr) return Returning::kForeign;
+  const LabelMember* own = theirs.FindMember(theirs.leg_uuid);
+  const bool whole = own == nullptr || own->in_sync;
+  if (theirs.generation == ours.generation && !whole) {
+    // It was being healed, and the log knows what it lacks still.
+    return Returning::kAccounted;
+  }
   const LabelOrder order = CompareLabels(theirs, ours);
   if (order == LabelOrder::kConflict || order == LabelOrder::kNewer) {
     return Returning::kConflict;
   }
-  // Of this generation. It was being healed, and the log knows what it lacks
-  // still; or it is late and nothing was changed yet. Then it lacks nothing, if
-  // both ended in order; else what may differ is known to the log of the last
-  // time, where there is one.
+  // It is late and nothing was changed yet. Then it lacks nothing, if both
+  // ended in order; else what may differ is known to the log of the last time,
+  // where there is one.
   if (order == LabelOrder::kSame) {
-    const LabelMember* own = theirs.FindMember(theirs.leg_uuid);
-    const bool whole = own == nullptr || own->in_sync;
-    return whole && ours.clean && !theirs.clean ? Returning::kUnaccounted
-                                                : Returning::kAccounted;
+    return ours.clean && !theirs.clean ? Returning::kUnaccounted
+                                       : Returning::kAccounted;
   }
-  return !member->in_sync && member->left_at == theirs.generation.id
+  return !member->in_sync && member->left_at == theirs.generation.id &&
+                 member->left_uses == theirs.uses
              ? Returning::kAccounted
              : Returning::kUnaccounted;
 }

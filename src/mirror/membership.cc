@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include "base/kill_point.h"
 #include "base/uuid.h"
@@ -23,11 +24,18 @@ absl::Status CheckStillLabelled(const Leg& leg) {
   return absl::OkStatus();
 }
 
+// What the log accounts for the leg from.
+void NoteLeft(LabelMember& member, const Label& own) {
+  member.left_at = own.generation.id;
+  member.left_uses = own.uses;
+}
+
 }  // namespace
 
 Membership::Membership(Label label, const LegTable* legs, LegSet in_sync,
                        const Clock* clock)
     : legs_(legs), clock_(clock), label_(std::move(label)), in_sync_(in_sync) {
+  written_uses_.fill(label_.uses);
   NoteTime();
 }
 
@@ -93,7 +101,7 @@ void Membership::SetAccounted(LegSet legs) {
   for (LabelMember& member : label_.members) {
     if (!legs.has(member.slot) || !legs_->known(member.slot)) continue;
     const absl::StatusOr<Label> own = ReadLabel(legs_->at(member.slot));
-    if (own.ok()) member.left_at = own->generation.id;
+    if (own.ok()) NoteLeft(member, *own);
     member.in_sync = false;
   }
 }
@@ -111,6 +119,7 @@ LegSet Membership::BeforeFirstChange() {
   recorded_.wait(lock, [this] { return !changes_held_; });
   if (ready_for_changes_.load()) return LegSet();
   StartGenerationIfNeeded();
+  if (!std::exchange(changed_, true)) ++label_.uses;
   label_.clean = false;
   const LegSet unwritten = UnwrittenLabels();
   if (unwritten.empty()) {
@@ -190,7 +199,7 @@ absl::Status Membership::LegReturned(LegSet leg) {
   for (LabelMember& member : label_.members) {
     if (!leg.has(member.slot)) continue;
     const absl::StatusOr<Label> own = ReadLabel(legs_->at(member.slot));
-    if (own.ok()) member.left_at = own->generation.id;
+    if (own.ok()) NoteLeft(member, *own);
     member.away = legs_->at(member.slot).away();
     member.away_since_ns = 0;
   }
@@ -254,6 +263,7 @@ void Membership::StartGenerationIfNeeded() {
     differs = true;
     member.in_sync = now;
     member.left_at = now ? "" : old.id;
+    member.left_uses = now ? 0 : written_uses_[member.slot];
   }
   label_.primary_uuid = legs_->at(legs_->primary()).uuid();
   if (differs) StartGeneration(old);
@@ -282,7 +292,10 @@ LegSet Membership::UnwrittenLabels() {
     KillPoint("label-write");
     absl::Status status = CheckStillLabelled(leg);
     if (status.ok()) status = WriteLabelDurable(leg, own);
-    if (status.ok()) return;
+    if (status.ok()) {
+      written_uses_[slot] = own.uses;
+      return;
+    }
     spdlog::error("leg \"{}\": label: {}", leg.name(), status.ToString());
     unwritten |= LegSet::Of(slot);
   });

@@ -17,6 +17,7 @@
 // Threads: all calls from any thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -119,6 +120,8 @@ class Membership {
   std::atomic<bool> ready_for_changes_{false};
   bool changes_held_ = false;
   bool recorded_use_ = false;  // labels were written by this daemon
+  bool changed_ = false;       // this mount is counted in label_.uses
+  std::array<uint64_t, kLegsMax> written_uses_;  // by slot, in its label
   bool stopped_ = false;
   std::condition_variable_any recorded_;
 };

@@ -104,6 +104,27 @@ TEST(LabelTest, ANewLegIsOlderAndLacksEverything) {
   EXPECT_EQ(verdict->in_sync, LegSet::Of(0) | LegSet::Of(1));
 }
 
+// Put back from a copy that was made before the last mount.
+TEST(LabelTest, AnOldCopyOfThisGenerationIsComparedWhole) {
+  Label label = Two();
+  label.uses = 3;
+  Label copy = Of(label, "b");
+  copy.uses = 2;
+  EXPECT_EQ(CompareLabels(copy, label), LabelOrder::kOlder);
+  EXPECT_EQ(JudgeReturn(label, copy), Returning::kUnaccounted);
+  EXPECT_EQ(JudgeReturn(copy, label), Returning::kConflict);
+  for (const auto& labels : {std::vector<Label>{label, copy}, {copy, label}}) {
+    const absl::StatusOr<LabelVerdict> verdict = JudgeLabels(labels);
+    ASSERT_TRUE(verdict.ok()) << verdict.status();
+    EXPECT_EQ(verdict->in_sync, LegSet::Of(0));
+    EXPECT_EQ(verdict->unaccounted, LegSet::Of(1));
+  }
+  Label without = Without(label, "b");
+  without.FindMember("b")->left_uses = 3;
+  EXPECT_EQ(JudgeReturn(without, Of(label, "b")), Returning::kAccounted);
+  EXPECT_EQ(JudgeReturn(without, copy), Returning::kUnaccounted);
+}
+
 // It was late, and nothing has been changed without it.
 TEST(LabelTest, ALegOfThisGenerationLacksWhatTheLogSays) {
   Label label = Two();
