@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Legs that are not what their place in the mirror says: put back from an old
+copy, emptied; labels read too early; what is made on a leg half healed."""
+
+import errno
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from support import compare
+from support.faulty_leg import CHANGES
+from support.mirror import HELPER, run, wait_until
+
+pytestmark = pytest.mark.timeout_s(400)
+
+
+def put_back(leg, backup):
+    if leg.exists():
+        shutil.rmtree(leg)
+    run("cp", "-a", backup, leg)
+
+
+def used_twice(it, number):
+    """Copies the leg between two mounts; the second changes more."""
+    mirror, mnt = it.mirror, it.mirror.mnt
+    (mnt / "f").write_text("old")
+    (mnt / "gone").write_text("x")
+    mirror.umount()
+    backup = mirror.base / "backup"
+    run("cp", "-a", mirror.legs[number], backup)
+    mirror.mount()
+    (mnt / "f").write_text("acknowledged")
+    (mnt / "later").write_text("x")
+    (mnt / "gone").unlink()
+    return backup
+
+
+@pytest.mark.parametrize("log", ["disk", "core"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_put_back_between_two_mounts(scene, number, log):
+    """The set of legs has not changed since the copy."""
+    it = scene("plain", "plain", log=log)
+    backup = used_twice(it, number)
+    it.mirror.umount()
+    put_back(it.mirror.legs[number], backup)
+    it.mirror.mount()
+    it.wait_back()
+    assert (it.mirror.mnt / "f").read_text() == "acknowledged"
+    assert sorted(os.listdir(it.mirror.mnt)) == ["f", "later"]
+    it.finish()
+
+
+@pytest.mark.parametrize("how", ["late", "late, and changed", "offline"])
+def test_put_back_while_mounted(scene, how):
+    it = scene("plain", "plain")
+    mirror, mnt = it.mirror, it.mirror.mnt
+    backup = used_twice(it, 1)
+    if how == "offline":
+        mirror.cli("offline", mnt, "b")
+    else:
+        mirror.umount()
+        mirror.legs[1].rename(mirror.base / "dead")
+        mirror.mount()
+    if how != "late":
+        (mnt / "during").write_text("x")
+    put_back(mirror.legs[1], backup)
+    if how == "offline":
+        mirror.cli("online", mnt, "b")
+    it.wait_back()
+    assert (it.stores[1] / "f").read_text() == "acknowledged"
+    it.finish()
+
+
+@pytest.mark.parametrize("log", ["disk", "core"])
+@pytest.mark.parametrize("how", ["promote another", "promote it", "failover"])
+def test_an_emptied_leg_gets_no_label(scene, how, log):
+    """With one it was whole again; as the primary it emptied all others."""
+    it = scene("faulty", "plain", "plain", log=log,
+               options=["probe-interval=0"])
+    mirror, mnt = it.mirror, it.mirror.mnt
+    names = [f"f{n}" for n in range(20)]
+    for name in names:
+        (mnt / name).write_text("precious")
+    wait_until(lambda: not mirror.dirty()["regions"])
+    run("find", mirror.legs[1], "-mindepth", "1", "-delete")
+    if how == "promote another":
+        mirror.cli("promote", mnt, "c", check=False)
+    elif how == "promote it":
+        refused = mirror.cli("promote", mnt, "b", check=False)
+        assert refused.returncode == 1
+    else:
+        it.things[0].fail(CHANGES, errno.EIO)
+        (mnt / "more").write_text("x")
+        it.things[0].clear()
+    it.wait_state(1, "failed")
+    assert it.primary() != 1
+    assert set(names) <= set(os.listdir(mnt))
+    assert set(names) <= set(os.listdir(it.stores[2]))
+    mirror.umount()
+
+
+@pytest.mark.parametrize("what", ["setgid", "acl"])
+def test_made_before_its_directory_has_its_attributes(scene, what):
+    """It inherits from the primary's directory, on all legs."""
+    it = scene("plain", "plain", options=["resync-rate-max=2M", "suid"])
+    mirror, mnt = it.mirror, it.mirror.mnt
+    shared = mnt / "shared"
+    shared.mkdir()
+    (mnt / "big").write_bytes(b"x")
+    mirror.wait_sync()
+    mirror.cli("offline", mnt, "b")
+    (mnt / "big").write_bytes(os.urandom(16 << 20))
+    if what == "setgid":
+        os.chown(shared, 0, 1234)
+        os.chmod(shared, 0o2775)
+    else:
+        run("setfacl", "-d", "-m", "u:1234:rwx,g:4321:r-x", shared)
+    mirror.cli("online", mnt, "b")
+    wait_until(lambda: not [region for region in mirror.dirty()["regions"]
+                            if region["missing"]
+                            and region["kind"] == "entries"])
+    assert it.state(1) == "resync"
+    (shared / "file").write_text("secret")
+    (shared / "dir").mkdir()
+    os.mkfifo(shared / "fifo")
+    os.symlink("file", shared / "link")
+    mirror.cli("set", mnt, "resync-rate-max=0")
+    it.finish()
+
+
+def test_labels_are_read_again_under_the_lock(scene):
+    """The first mount reads one label and waits for the other leg; meanwhile
+    the mirror is mounted without that, changed, and unmounted."""
+    it = scene("plain", "faulty", mount=False)
+    mirror, other = it.mirror, it.mirror.base / "other"
+    mirror.mount()
+    (mirror.mnt / "f").write_text("old")
+    mirror.umount()
+    other.mkdir()
+    it.things[1].hang(["statfs", "open", "read"])
+    argv = [HELPER, mirror.spec(), other, "-o",
+            "log=disk,leg-timeout=60s,foreground"]
+    with open(mirror.base / "first", "ab") as log, subprocess.Popen(
+            argv, env=mirror.env, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=log, start_new_session=True) as first:
+        try:
+            wait_until(lambda: it.things[1].hanging())
+            mirror.mount(legs=[mirror.legs[0], mirror.base / "absent"])
+            (mirror.mnt / "f").write_text("acknowledged")
+            mirror.umount()
+            it.things[1].clear()
+            wait_until(lambda: (other / "f").exists())
+            mirror.cli("wait-sync", other)
+            assert (it.stores[1] / "f").read_text() == "acknowledged"
+            assert not compare.tree_differences(*it.stores)
+        finally:
+            mirror.cli("umount", other, check=False)
+            first.wait(timeout=60)
