@@ -221,7 +221,9 @@ bool Mirror::RecordLegGone(LegSlot slot, bool was_primary) {
 }
 
 // The log cannot be written: the leg it lies on fails, unless it is only full
-// and another has space; if it lies elsewhere, it moves to the primary.
+// and another has space; if it lies elsewhere, it moves to the primary. The
+// last leg in sync does not fail, and its log may work again: as long as it
+// does not, nothing is changed.
 bool Mirror::MendLog() {
   // With the lock, because who moves the log holds it: what labels say of where
   // it lies and what it says of itself belong together.
@@ -237,16 +239,26 @@ bool Mirror::MendLog() {
       mended &=
           TakeLegOutHeld(leg(slot), LegState::kFailed, kNoSpaceForLog, -1);
     });
-    return mended;
+    return mended || ResumeLog();
   }
   if (on_leg) {
     return TakeLegOutHeld(leg(host->slot), LegState::kFailed,
-                          ErrnoText(Errno(EIO)), -1);
+                          ErrnoText(Errno(EIO)), -1) ||
+           ResumeLog();
   }
   if (!move_log_) return false;
   Post(EventName::kLogFailed, "", label.log.dir);
   log_is_lost_ = true;
   return WhileHeld([this] { return RecordLegs(LegSet()).empty(); });
+}
+
+// In the place where it is. What it lost meanwhile is known, and written anew.
+bool Mirror::ResumeLog() {
+  const absl::Status status = log_->Resume(LegSet());
+  if (!status.ok()) spdlog::error("dirty log: {}", status.ToString());
+  if (!status.ok() || !log_->Flush().ok()) return false;
+  log_is_lost_ = false;
+  return true;
 }
 
 // The leg that the log lies on has no space for it, and is not broken: the log

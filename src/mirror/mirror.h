@@ -424,6 +424,7 @@ class Mirror {
                       LegSlot heir);
   absl::Status TakeLegInHeld(std::unique_ptr<Leg> leg, bool accounted);
   LegSet LeaveFullLegHeld();
+  bool ResumeLog();
   bool RecordLegGone(LegSlot slot, bool was_primary);
   absl::Status PromotePaused(LegSlot slot, bool quiet);
 

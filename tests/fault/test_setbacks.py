@@ -10,7 +10,7 @@ import pytest
 
 from support.hold import Hold
 from support.mirror import MountFailed, wait_until
-from support.scene import REGION
+from support.scene import REGION, not_yet
 
 pytestmark = pytest.mark.timeout_s(400)
 
@@ -190,4 +190,35 @@ def test_a_file_loses_its_name_while_its_times_are_settled(scene):
     for store in it.stores:
         assert (store / "a").read_bytes() == b"another"
         assert (store / "b").read_bytes() == b"newnewer"
+    it.finish()
+
+
+@pytest.mark.parametrize("what", [
+    pytest.param("fsync", marks=not_yet("way to open its log anew in place "
+                                        "after a failed fsync")), "write"])
+def test_the_log_fails_once_on_the_last_leg(scene, what):
+    """It works again as soon as the leg does."""
+    number = errno.EIO if what == "fsync" else errno.ENOSPC
+    it = scene("faulty", "faulty")
+    mnt = it.mirror.mnt
+    for n in range(30):
+        (mnt / f"d{n}").mkdir()
+    wait_until(lambda: not it.mirror.dirty()["regions"])
+    (mnt / "d29/f").mkdir()
+    it.things[1].die()
+    it.wait_out(1)
+    rule = it.things[0].fail(what, number, count=1)
+    for n in range(10):
+        try:
+            (mnt / f"d{n}/new").mkdir()
+        except OSError as error:
+            assert error.errno in (errno.EIO, errno.ENOSPC)
+        if it.things[0].struck(rule):
+            break
+    assert it.things[0].struck(rule)
+    it.things[0].clear()
+    for n in range(20, 29):
+        (mnt / f"d{n}/late").mkdir()
+    it.things[1].restart()
+    it.wait_back()
     it.finish()
