@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "base/mount_table.h"
 
+#include <errno.h>
+#include <sys/vfs.h>
+
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -52,6 +55,13 @@ std::vector<MountEntry> ReadMountTable() {
 
 bool IsMirrorMount(const MountEntry& entry) {
   return entry.type == "fuse.mirrorfs" || entry.type == "mirrorfs";
+}
+
+bool IsDeadMirrorMount(const MountEntry& entry) {
+  // Attributes may still be in the kernel's cache; this is not.
+  struct statfs st;
+  return IsMirrorMount(entry) && statfs(entry.mount_point.c_str(), &st) != 0 &&
+         errno == ENOTCONN;
 }
 
 const MountEntry* FindMount(const std::vector<MountEntry>& table,

@@ -22,6 +22,8 @@ std::vector<MountEntry> ReadMountTable();
 std::vector<MountEntry> ParseMountTable(absl::string_view mountinfo);
 
 bool IsMirrorMount(const MountEntry& entry);
+// One whose daemon is gone. Asks the mount, which may hang with its daemon.
+bool IsDeadMirrorMount(const MountEntry& entry);
 
 // What is on top at `mount_point`; null when nothing is mounted there.
 const MountEntry* FindMount(const std::vector<MountEntry>& table,

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include <errno.h>
 #include <fcntl.h>
-#include <sys/vfs.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
@@ -56,11 +54,7 @@ void PrintDead(const std::string& mount_point) {
 std::vector<std::string> DeadMounts() {
   std::vector<std::string> dead;
   for (const MountEntry& entry : ReadMountTable()) {
-    struct statfs st;
-    if (IsMirrorMount(entry) && statfs(entry.mount_point.c_str(), &st) != 0 &&
-        errno == ENOTCONN) {
-      dead.push_back(entry.mount_point);
-    }
+    if (IsDeadMirrorMount(entry)) dead.push_back(entry.mount_point);
   }
   return dead;
 }

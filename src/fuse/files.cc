@@ -202,28 +202,12 @@ void Lseek(fuse_req_t request, fuse_ino_t id, off_t offset, int whence,
   fuse_reply_lseek(request, *at);
 }
 
-// Two stripes, in one order for all, each once.
-class SharedStripes {
- public:
-  SharedStripes(InodeTable& nodes, NodeId a, NodeId b) {
-    HandoverSharedMutex* first = &nodes.Stripe(a);
-    HandoverSharedMutex* second = &nodes.Stripe(b);
-    if (second < first) std::swap(first, second);
-    first_ = std::shared_lock(*first);
-    if (second != first) second_ = std::shared_lock(*second);
-  }
-
- private:
-  std::shared_lock<HandoverSharedMutex> first_;
-  std::shared_lock<HandoverSharedMutex> second_;
-};
-
 void CopyFileRange(fuse_req_t request, fuse_ino_t from_id, off_t from_offset,
                    fuse_file_info* from_info, fuse_ino_t to_id, off_t to_offset,
                    fuse_file_info* to_info, size_t length, int flags) {
   FileSystem& fs = FsOf(request);
   const SharedNames names = HoldNames(fs);
-  const SharedStripes stripes(fs.nodes(), from_id, to_id);
+  const StripePair<std::shared_lock> stripes(fs.nodes(), from_id, to_id);
   const ErrnoOr<ObjectRef> from = ObjectOf(fs, from_id);
   ErrnoOr<ObjectRef> to = ObjectOf(fs, to_id);
   if (!from.ok() || !to.ok()) return Answer(request, Errno(ESTALE));

@@ -250,13 +250,7 @@ struct RenameEnd {
 Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
                  unsigned flags) {
   InodeTable& nodes = fs.nodes();
-  // In one order, each once, so that two renames cannot wait for each other.
-  HandoverSharedMutex* first = &nodes.Stripe(from.id);
-  HandoverSharedMutex* second = &nodes.Stripe(to.id);
-  if (second < first) std::swap(first, second);
-  const std::unique_lock first_stripe(*first);
-  std::unique_lock<HandoverSharedMutex> second_stripe;
-  if (second != first) second_stripe = std::unique_lock(*second);
+  const StripePair<std::unique_lock> stripes(nodes, from.id, to.id);
 
   // Two names of one file: nothing happens.
   if (to.st.ok() && from.st->st_ino == to.st->st_ino) return kOk;

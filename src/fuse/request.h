@@ -137,6 +137,24 @@ class HeldObject {
   ErrnoOr<ObjectRef> object_;
 };
 
+// The stripes of two nodes, in one order for all and each once, so that two
+// requests cannot wait for each other.
+template <template <typename> typename Lock>
+class StripePair {
+ public:
+  StripePair(InodeTable& nodes, NodeId a, NodeId b) {
+    HandoverSharedMutex* first = &nodes.Stripe(a);
+    HandoverSharedMutex* second = &nodes.Stripe(b);
+    if (second < first) std::swap(first, second);
+    first_ = Lock<HandoverSharedMutex>(*first);
+    if (second != first) second_ = Lock<HandoverSharedMutex>(*second);
+  }
+
+ private:
+  Lock<HandoverSharedMutex> first_;
+  Lock<HandoverSharedMutex> second_;
+};
+
 // What the kernel is told of an error about the object. That it is not there,
 // when it has no name, means that nobody has it open any more: as above.
 inline Errno ErrorAbout(const ObjectRef& object, Errno error) {

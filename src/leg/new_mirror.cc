@@ -117,9 +117,9 @@ absl::Status CheckNotInLeg(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status CheckName(absl::string_view what, const std::string& name) {
+absl::Status CheckName(const std::string& name) {
   if (name.empty() || IsNameToGive(name)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(what, ": ", kNameRule));
+  return absl::InvalidArgumentError(absl::StrCat("name: ", kNameRule));
 }
 
 absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
@@ -214,7 +214,7 @@ absl::StatusOr<Label> CreateMirror(const std::vector<std::string>& paths,
         absl::StrCat("region-size ", options.region_bytes,
                      ": must be a power of two from 4K to 1G"));
   }
-  if (absl::Status status = CheckName("name", options.name); !status.ok()) {
+  if (absl::Status status = CheckName(options.name); !status.ok()) {
     return status;
   }
   if (paths.size() < 2 || paths.size() > kLegsMax) {
@@ -272,7 +272,7 @@ absl::StatusOr<LabelMember> CheckNewLeg(
     const NewLegOptions& options, const std::vector<std::string>& leg_paths,
     const Label& label) {
   const std::string& path = options.path;
-  absl::Status status = CheckName("name", options.name);
+  absl::Status status = CheckName(options.name);
   if (!status.ok()) return status;
   const absl::StatusOr<UniqueFd> root = OpenRoot(path);
   if (!root.ok()) return root.status();

@@ -217,7 +217,7 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
   assembly.label = labels[verdict->newest];
   assembly.legs.resize(kLegsMax);
   assembly.paths.resize(kLegsMax);
-  assembly.label_texts.resize(kLegsMax);
+  assembly.labels.resize(kLegsMax);
   for (size_t i = 0; i < members.size(); ++i) {
     const LabelMember* member = assembly.label.FindMember(labels[i].leg_uuid);
     if (member == nullptr) {
@@ -231,7 +231,7 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
       assembly.paths[member->slot] = members[i].path;
       continue;
     }
-    assembly.label_texts[member->slot] = FormatLabel(labels[i]);
+    assembly.labels[member->slot] = labels[i];
     PlaceLeg(std::move(members[i]), *member, assembly);
   }
   SettleJoining(assembly);

@@ -42,7 +42,7 @@ struct Assembly {
   Label label;                             // the newest
   std::vector<std::unique_ptr<Leg>> legs;  // by slot; null: missing
   std::vector<std::string> paths;          // by slot, also of the missing
-  std::vector<std::string> label_texts;    // by slot, as they were judged
+  std::vector<Label> labels;               // by slot, as they were judged
   LabelVerdict verdict;
   std::vector<std::string> notes;  // one line for each leg left out, and why
 };

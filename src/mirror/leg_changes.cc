@@ -349,12 +349,16 @@ absl::StatusOr<LegSet> Mirror::AdmitCaughtUp() {
   admitted = admitted & CaughtUp();
   if (admitted.empty()) return admitted;
   const LegSet unwritten = membership_->LegsCaughtUp(admitted);
-  unwritten.ForEach([&](LegSlot slot) {
+  FailUnwrittenHeld(unwritten);
+  if (unwritten.empty()) return admitted;
+  return absl::UnavailableError("a label cannot be written");
+}
+
+void Mirror::FailUnwrittenHeld(LegSet legs) {
+  legs.ForEach([&](LegSlot slot) {
     (void)TakeLegOutHeld(leg(slot), LegState::kFailed, ErrnoText(Errno(EIO)),
                          -1);
   });
-  if (unwritten.empty()) return admitted;
-  return absl::UnavailableError("a label cannot be written");
 }
 
 absl::Status Mirror::Promote(LegSlot slot) {
@@ -388,10 +392,7 @@ absl::Status Mirror::PromotePaused(LegSlot slot, bool quiet) {
     if (!quiet) log_->SuspectDirty(legs_->all() - LegSet::Of(slot));
     return log_->Flush().ok();
   });
-  unwritten.ForEach([&](LegSlot gone) {
-    (void)TakeLegOutHeld(leg(gone), LegState::kFailed, ErrnoText(Errno(EIO)),
-                         -1);
-  });
+  FailUnwrittenHeld(unwritten);
   if (on_work_) on_work_();
   if (!recorded) {
     return absl::UnavailableError("the change could not be recorded");

@@ -128,7 +128,7 @@ absl::Status LegProbe::TryTakeIn(LegSlot slot) {
   if (absl::Status status = take_lock_(**leg); !status.ok()) return status;
   const absl::StatusOr<Label> locked = ReadLabel(**leg);
   if (!locked.ok()) return locked.status();
-  if (FormatLabel(*locked) != FormatLabel(*label)) {
+  if (*locked != *label) {
     return absl::UnavailableError("another daemon has it");
   }
   (*leg)->Identify(slot, member->name, member->uuid);

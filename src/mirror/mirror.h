@@ -341,9 +341,9 @@ class Mirror {
   Origins OriginsOf(absl::string_view path, LegSet legs);
   ErrnoOr<struct stat> FinishNew(absl::string_view path, Errno error,
                                  LegSet no_heirs);
-  // Legs on which what is made at `path` does not inherit group, mode and ACL
-  // as it shall: they lack those of its directory.
-  LegSet NoHeirs(absl::string_view path) const;
+  // Legs on which what is made in `dir` does not inherit group, mode and ACL as
+  // it shall: they lack those of the directory.
+  LegSet NoHeirs(absl::string_view dir) const;
   void EqualizeNew(absl::string_view path, LegSet no_heirs);
   void UnsettleDirs(const RegionChange& change);
   LegSet LeftToRecovery(RegionMark attributes, LegSet legs);
@@ -425,6 +425,8 @@ class Mirror {
   absl::Status TakeLegInHeld(std::unique_ptr<Leg> leg, bool accounted);
   LegSet LeaveFullLegHeld();
   bool ResumeLog();
+  // Whose labels could not be written.
+  void FailUnwrittenHeld(LegSet legs);
   bool RecordLegGone(LegSlot slot, bool was_primary);
   absl::Status PromotePaused(LegSlot slot, bool quiet);
 

@@ -26,8 +26,9 @@ ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error,
   return truth;
 }
 
-LegSet Mirror::NoHeirs(absl::string_view path) const {
-  return log_->Lacking(RegionKey::Attributes(std::string(ParentPath(path))));
+LegSet Mirror::NoHeirs(absl::string_view dir) const {
+  if (log_->LackingAnything().empty()) return LegSet();
+  return log_->Lacking(RegionKey::Attributes(std::string(dir)));
 }
 
 void Mirror::EqualizeNew(absl::string_view path, LegSet no_heirs) {
@@ -67,7 +68,7 @@ ErrnoOr<struct stat> Mirror::Create(absl::string_view path, int flags,
                                     mode_t mode, const Caller& caller,
                                     OpenFile& file) {
   RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
-  const LegSet no_heirs = NoHeirs(path);
+  const LegSet no_heirs = NoHeirs(ParentPath(path));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) {
@@ -97,8 +98,7 @@ ErrnoOr<struct stat> Mirror::CreateUnnamed(absl::string_view dir, int flags,
     file.SetWriteFd(leg.slot(), std::move(*fd), leg.replaced_epoch());
     return kOk;
   };
-  const LegSet no_heirs =
-      log_->Lacking(RegionKey::Attributes(std::string(dir)));
+  const LegSet no_heirs = NoHeirs(dir);
   LegSlot decided = -1;
   const Errno error = OnPrimary(legs_->up(), create, &decided);
   if (!error.ok()) return error;
@@ -122,7 +122,7 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
   RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
   // Something will be made in it: one write marks many new directories.
   request.ahead.push_back(EntriesMark(path, CoverSince(caller.asked_ns)));
-  const LegSet no_heirs = NoHeirs(path);
+  const LegSet no_heirs = NoHeirs(ParentPath(path));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Mkdir(path, mode, caller); },
@@ -133,7 +133,7 @@ ErrnoOr<struct stat> Mirror::Mkdir(absl::string_view path, mode_t mode,
 ErrnoOr<struct stat> Mirror::Mknod(absl::string_view path, mode_t mode,
                                    dev_t rdev, const Caller& caller) {
   RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
-  const LegSet no_heirs = NoHeirs(path);
+  const LegSet no_heirs = NoHeirs(ParentPath(path));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Mknod(path, mode, rdev, caller); },
@@ -145,7 +145,7 @@ ErrnoOr<struct stat> Mirror::Symlink(absl::string_view target,
                                      absl::string_view path,
                                      const Caller& caller) {
   RegionGate::Request request = NameRequest(path, CoverSince(caller.asked_ns));
-  const LegSet no_heirs = NoHeirs(path);
+  const LegSet no_heirs = NoHeirs(ParentPath(path));
   const Errno error = OnAllLegs(
       std::move(request), Atomic::kYes,
       [&](Leg& leg) { return leg.Symlink(target, path, caller); },

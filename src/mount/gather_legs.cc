@@ -111,7 +111,7 @@ absl::Status LockLegs(const Assembly& assembly) {
     if (absl::Status status = LockLeg(*leg); !status.ok()) return status;
     const absl::StatusOr<Label> label = ReadLabel(*leg);
     if (!label.ok()) return label.status();
-    if (FormatLabel(*label) != assembly.label_texts[leg->slot()]) {
+    if (*label != assembly.labels[leg->slot()]) {
       return absl::AbortedError(
           absl::StrCat("leg ", leg->path(), ": its label changes meanwhile"));
     }

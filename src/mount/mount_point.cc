@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include <fstream>
 
@@ -33,13 +32,9 @@ std::string AbsolutePath(const std::string& path) {
 }
 
 void ClearDeadMount(const std::string& dir) {
-  // Asking the mount itself would be asking the daemon, and that may be us.
   const std::vector<MountEntry> mounts = ReadMountTable();
   const MountEntry* mounted = FindMount(mounts, dir);
-  if (mounted == nullptr || !IsMirrorMount(*mounted)) return;
-  // Attributes may still be in the kernel's cache; this is not.
-  struct statfs st;
-  if (statfs(dir.c_str(), &st) != 0 && errno == ENOTCONN) {
+  if (mounted != nullptr && IsDeadMirrorMount(*mounted)) {
     umount2(dir.c_str(), MNT_DETACH);
   }
 }

@@ -70,10 +70,9 @@ class Mirror(bench.Contender):
 
 
 def copied(program, source, target):
-    """Copies all but our own directory; durable when it returns."""
+    """Durable when it returns."""
     target.mkdir()
-    names = [p for p in source.iterdir() if p.name != ".mirrorfs"]
-    bench.run(*program, *names, target)
+    bench.run(*program, *source.iterdir(), target)
     bench.run("sync", "-f", target)
 
 
@@ -234,7 +233,9 @@ def main():
         finally:
             mirror.stop()
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        mounts = [*work.glob("*/mnt"), *work.glob("*/*/mnt")]
+        if not any(os.path.ismount(m) for m in mounts):
+            shutil.rmtree(work)
     return None
 
 
