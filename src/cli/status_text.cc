@@ -203,6 +203,12 @@ Advice AdviceFor(const MirrorStatus& mirror) {
             "`mirrorfs resolve --keep LEG MIRROR` keeps what a leg that is up "
             "has; to keep another's, unmount and name all legs."};
   }
+  if (mirror.log.state == "failed") {
+    return {absl::StrCat("the dirty log on ", Printable(mirror.log.location),
+                         " cannot be written; nothing can be changed."),
+            "make space there, or repair it; the log is tried again at each "
+            "change."};
+  }
   for (const StateAdvice& advice : kStateAdvice) {
     const LegsInState legs = InState(mirror, advice.state);
     if (legs.subject.empty()) continue;

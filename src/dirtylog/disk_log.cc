@@ -58,7 +58,9 @@ absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view dir) {
   if (status.ok()) return absl::OkStatus();
   const std::string text = absl::StrCat(dir, ": ", status.ToString());
   // It has no word for a quota but the text of the error.
-  if (status.IsNoSpace() || absl::StrContains(text, ErrnoText(Errno(EDQUOT)))) {
+  // It is busy when it tries by itself whether there is space again.
+  if (status.IsNoSpace() || status.IsBusy() ||
+      absl::StrContains(text, ErrnoText(Errno(EDQUOT)))) {
     return absl::ResourceExhaustedError(text);
   }
   const bool lost_file = status.IsIOError() && status.IsPathNotFound();
@@ -420,6 +422,10 @@ absl::StatusOr<std::string> DiskLog::Rebind(const std::string& dir,
   options.log_uuid = log_uuid;
   options.expected_session.clear();
   const std::string session = NewUuid();
+  // One store at a time in a directory.
+  if (dir == options_.dir) {
+    Close(std::exchange(store_, OpenStore{store_.target, nullptr}));
+  }
   absl::StatusOr<OpenStore> store = OpenOne(options, session);
   if (!store.ok()) return store.status();
   Close(std::exchange(store_, *std::move(store)));

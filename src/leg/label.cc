@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "leg/label.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -14,9 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
-#include "base/errno.h"
-#include "base/fd.h"
-#include "leg/leg.h"
 #include "region/region_range.h"
 
 namespace mirrorfs {
@@ -24,15 +19,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr char kLabelName[] = "label";
-constexpr char kLabelTemporary[] = "label.new";
-constexpr char kLabelRetired[] = "label.detached";
 constexpr char kMagic[] = "mirrorfs label ";
-constexpr size_t kLabelBytesMax = 1 << 20;
-constexpr size_t kLabelPlaceBytesMin = 16 << 10;
+constexpr size_t kChecksumBytes = 16;  // in hex digits
 
 std::string Checksum(absl::string_view text) {
-  return absl::StrFormat("%016x", XXH3_64bits(text.data(), text.size()));
+  return absl::StrFormat("%0*x", kChecksumBytes,
+                         XXH3_64bits(text.data(), text.size()));
 }
 
 Json MemberToJson(const LabelMember& member) {
@@ -139,75 +131,6 @@ absl::Status Damaged(absl::string_view why) {
   return absl::DataLossError(absl::StrCat("the label is damaged: ", why));
 }
 
-Errno WriteAll(int fd, absl::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return Errno::Last();
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return kOk;
-}
-
-ErrnoOr<std::string> ReadAll(int fd, size_t bytes_max) {
-  std::string text;
-  char buffer[4096];
-  for (;;) {
-    const ssize_t got = read(fd, buffer, sizeof(buffer));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return Errno::Last();
-    if (got == 0) return text;
-    text.append(buffer, static_cast<size_t>(got));
-    if (text.size() > bytes_max) return Errno(EFBIG);
-  }
-}
-
-// Opens .mirrorfs, making it when it is not there.
-ErrnoOr<UniqueFd> OpenPrivateDir(int root_fd) {
-  if (mkdirat(root_fd, kPrivateDir, 0700) != 0 && errno != EEXIST) {
-    return Errno::Last();
-  }
-  UniqueFd dir(openat(root_fd, kPrivateDir,
-                      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!dir.valid()) return Errno::Last();
-  return dir;
-}
-
-UniqueFd OpenTemporary(int dir_fd) {
-  return UniqueFd(openat(dir_fd, kLabelTemporary,
-                         O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-}
-
-// The place for the next label is taken while there is room: a mirror whose
-// legs are full must be mounted before anything in it can be removed. A label
-// grows by one event at a time.
-void ReservePlace(int dir_fd, size_t label_bytes) {
-  const size_t place = std::max(kLabelPlaceBytesMin, 2 * label_bytes);
-  const UniqueFd file = OpenTemporary(dir_fd);
-  // Where the file system cannot allocate, glibc writes zeros.
-  if (file.valid()) (void)posix_fallocate(file.get(), 0, place);
-}
-
-Errno ReplaceFileDurable(int dir_fd, absl::string_view text) {
-  const UniqueFd file = OpenTemporary(dir_fd);
-  if (!file.valid()) return Errno::Last();
-  if (const Errno error = WriteAll(file.get(), text); !error.ok()) return error;
-  if (ftruncate(file.get(), static_cast<off_t>(text.size())) != 0 ||
-      fsync(file.get()) != 0 ||
-      renameat(dir_fd, kLabelTemporary, dir_fd, kLabelName) != 0) {
-    return Errno::Last();
-  }
-  ReservePlace(dir_fd, text.size());
-  return FromSyscall(fsync(dir_fd));
-}
-
-Errno RetireLabelIn(int dir_fd) {
-  if (renameat(dir_fd, kLabelName, dir_fd, kLabelRetired) != 0) {
-    return Errno::Last();
-  }
-  return FromSyscall(fsync(dir_fd));
-}
-
 }  // namespace
 
 const LabelMember* Label::FindMember(absl::string_view uuid) const {
@@ -233,11 +156,14 @@ LegSlot Label::FreeSlot() const {
   return unused < kLegsMax ? unused : -1;
 }
 
-std::string FormatLabel(const Label& label) {
-  const std::string body =
+std::string FormatLabel(const Label& label, size_t bytes_min) {
+  std::string body =
       LabelToJson(label).dump(2, ' ', false, Json::error_handler_t::replace) +
       "\n";
-  return absl::StrCat(kMagic, kLabelFormat, " ", Checksum(body), "\n", body);
+  const std::string head = absl::StrCat(kMagic, kLabelFormat, " ");
+  const size_t bytes = head.size() + kChecksumBytes + 1 + body.size();
+  if (bytes < bytes_min) body.append(bytes_min - bytes, ' ');
+  return absl::StrCat(head, Checksum(body), "\n", body);
 }
 
 absl::StatusOr<Label> ParseLabel(absl::string_view text) {
@@ -268,60 +194,21 @@ absl::StatusOr<Label> ParseLabel(absl::string_view text) {
   }
 }
 
-absl::StatusOr<Label> ReadLabel(int root_fd) {
-  const std::string name = absl::StrCat(kPrivateDir, "/", kLabelName);
-  const UniqueFd file(openat(root_fd, name.c_str(),
-                             O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  struct stat st;
-  if (!file.valid() || fstat(file.get(), &st) != 0) {
-    if (errno == ENOENT) return absl::NotFoundError("no mirrorfs label");
-    return ToStatus(Errno::Last(), name);
-  }
-  if (!S_ISREG(st.st_mode)) return Damaged("it is not a file");
-  const ErrnoOr<std::string> text = ReadAll(file.get(), kLabelBytesMax);
-  if (!text.ok()) return ToStatus(text.error(), name);
-  return ParseLabel(*text);
-}
-
-absl::Status WriteLabelDurable(int root_fd, const Label& label) {
-  const ErrnoOr<UniqueFd> dir = OpenPrivateDir(root_fd);
-  if (!dir.ok()) return ToStatus(dir.error(), kPrivateDir);
-  const Errno error = ReplaceFileDurable(dir->get(), FormatLabel(label));
-  if (!error.ok()) return ToStatus(error, "label");
-  // The directory may have been made just now.
-  return ToStatus(FromSyscall(fsync(root_fd)), "leg");
-}
-
-absl::StatusOr<Label> ReadLabel(const Leg& leg) {
-  return leg.CallRoot([](int root) { return ReadLabel(root); });
-}
-
-absl::Status WriteLabelDurable(const Leg& leg, const Label& label) {
-  return leg.CallRoot(
-      [label](int root) { return WriteLabelDurable(root, label); });
-}
-
-absl::Status RetireLabel(const Leg& leg) {
-  return leg.CallRoot([](int root) { return RetireLabel(root); });
-}
-
-absl::Status RetireLabel(int root_fd) {
-  const ErrnoOr<UniqueFd> dir = OpenPrivateDir(root_fd);
-  if (!dir.ok()) return ToStatus(dir.error(), kPrivateDir);
-  return ToStatus(RetireLabelIn(dir->get()), "label");
-}
-
 LabelOrder CompareLabels(const Label& a, const Label& b) {
-  const auto knows = [](const Label& label, const Generation& generation) {
-    return std::find(label.history.begin(), label.history.end(),
-                     generation.id) != label.history.end();
+  // The history ends somewhere; since when a leg is away is never forgotten.
+  const auto knows = [](const Label& label, const Label& other) {
+    const LabelMember* member = label.FindMember(other.leg_uuid);
+    return (member != nullptr && !member->in_sync &&
+            member->left_at == other.generation.id) ||
+           std::find(label.history.begin(), label.history.end(),
+                     other.generation.id) != label.history.end();
   };
   if (a.generation.id == b.generation.id) {
     if (a.uses == b.uses) return LabelOrder::kSame;
     return a.uses < b.uses ? LabelOrder::kOlder : LabelOrder::kNewer;
   }
-  const bool a_knows = knows(a, b.generation);
-  const bool b_knows = knows(b, a.generation);
+  const bool a_knows = knows(a, b);
+  const bool b_knows = knows(b, a);
   if (a_knows == b_knows) return LabelOrder::kConflict;
   return a_knows ? LabelOrder::kNewer : LabelOrder::kOlder;
 }

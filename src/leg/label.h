@@ -104,8 +104,9 @@ struct Label {
 };
 
 // Text form, and back. Parse fails with DataLoss when the text is damaged and
-// Unimplemented when its format is newer than ours.
-std::string FormatLabel(const Label& label);
+// Unimplemented when its format is newer than ours. What is shorter than
+// `bytes_min` is padded to that.
+std::string FormatLabel(const Label& label, size_t bytes_min = 0);
 absl::StatusOr<Label> ParseLabel(absl::string_view text);
 
 // Reads the label of the leg whose root is `root_fd`. NotFound when there is

@@ -256,6 +256,13 @@ bool Mirror::MendLog() {
 bool Mirror::ResumeLog() {
   const absl::Status status = log_->Resume(LegSet());
   if (!status.ok()) spdlog::error("dirty log: {}", status.ToString());
+  // One that has no space has it again when the leg has. Any other is not to be
+  // trusted with a write any more, and is made anew.
+  if (!status.ok() && !absl::IsResourceExhausted(status)) {
+    LegSet unwritten;
+    return move_log_ &&
+           WhileHeld([&] { return MoveLog(LegSet(), LegSet(), &unwritten); });
+  }
   if (!status.ok() || !log_->Flush().ok()) return false;
   log_is_lost_ = false;
   return true;

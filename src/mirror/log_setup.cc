@@ -88,7 +88,9 @@ absl::StatusOr<OpenedLog> OpenNew(const Assembly& assembly, LabelLog* log) {
   return opened;
 }
 
-// The same, on another leg in sync when there is no space on that one.
+// The same, on another leg in sync when there is no space on that one, and in
+// memory when there is none anywhere: only who can mount a full mirror can
+// remove something from it.
 absl::StatusOr<OpenedLog> OpenNewWhereSpaceIs(const Assembly& assembly,
                                               LabelLog* log) {
   absl::StatusOr<OpenedLog> opened = OpenNew(assembly, log);
@@ -103,7 +105,17 @@ absl::StatusOr<OpenedLog> OpenNewWhereSpaceIs(const Assembly& assembly,
     opened = OpenNew(assembly, &there);
     if (opened.ok()) *log = there;
   });
-  return opened;
+  if (!absl::IsResourceExhausted(opened.status())) return opened;
+  *log = LabelLog();
+  log->type = "core";
+  return OpenNew(assembly, log);
+}
+
+// Whether to go on without the old log. What else keeps us from asking it says
+// nothing about the answer.
+bool MayBeGivenUp(const absl::Status& old) {
+  return absl::IsDataLoss(old) || absl::IsNotFound(old) ||
+         absl::IsResourceExhausted(old);
 }
 
 LabelLog Wish(const Assembly& assembly, const WantedLog& wanted) {
@@ -129,11 +141,7 @@ absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
   ready.in_use = old_counts;
   absl::StatusOr<OpenedLog> old = absl::NotFoundError("not needed");
   if (old_counts) old = OpenOld(assembly, others);
-  // What keeps us from asking says nothing about the answer.
-  if (!absl::IsDataLoss(old.status()) && !absl::IsNotFound(old.status()) &&
-      !old.ok()) {
-    return old.status();
-  }
+  if (!old.ok() && !MayBeGivenUp(old.status())) return old.status();
   const LabelLog& named = assembly.label.log;
   const bool same_place = ready.label_log.type == named.type &&
                           ready.label_log.leg_uuid == named.leg_uuid &&
@@ -164,6 +172,12 @@ absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
     unknown |= others;
     ready.note =
         absl::StrCat(old.status().message(), "; everything is compared");
+  }
+  if (ready.label_log.type != wanted.type) {
+    ready.note = absl::StrCat(
+        ready.note, ready.note.empty() ? "" : "; ",
+        "no leg in sync has space for the dirty log, which is kept in memory "
+        "until the next mount");
   }
   if (unknown.empty()) return ready;
   ready.in_use = true;

@@ -26,7 +26,9 @@ struct ReadyLog {
   // The labels must be written now, not at the first change: they have to
   // name this log, because it holds something.
   bool in_use = false;
-  std::string note;  // one line when the old log could not be believed
+  // One line when the old log could not be believed, or this one is not what
+  // was wanted.
+  std::string note;
 };
 
 // Opens the log. One that should be there and cannot be trusted makes every

@@ -30,6 +30,12 @@ void NoteLeft(LabelMember& member, const Label& own) {
   member.left_uses = own.uses;
 }
 
+void NoteJoined(LabelMember& member) {
+  member.in_sync = true;
+  member.left_at.clear();
+  member.left_uses = 0;
+}
+
 }  // namespace
 
 Membership::Membership(Label label, const LegTable* legs, LegSet in_sync,
@@ -157,7 +163,14 @@ LegSet Membership::LegsCaughtUp(LegSet legs) {
   std::lock_guard lock(mutex_);
   in_sync_ |= legs;
   healing_ -= legs;
-  StartGenerationIfNeeded();
+  if (changed_) {
+    StartGenerationIfNeeded();
+  } else {
+    // Those that are not here have missed nothing yet.
+    for (LabelMember& member : label_.members) {
+      if (legs.has(member.slot)) NoteJoined(member);
+    }
+  }
   return UnwrittenLabels();
 }
 
@@ -261,9 +274,13 @@ void Membership::StartGenerationIfNeeded() {
     const bool now = in_sync_.has(member.slot);
     if (now == member.in_sync) continue;
     differs = true;
-    member.in_sync = now;
-    member.left_at = now ? "" : old.id;
-    member.left_uses = now ? 0 : written_uses_[member.slot];
+    if (now) {
+      NoteJoined(member);
+      continue;
+    }
+    member.in_sync = false;
+    member.left_at = old.id;
+    member.left_uses = written_uses_[member.slot];
   }
   label_.primary_uuid = legs_->at(legs_->primary()).uuid();
   if (differs) StartGeneration(old);

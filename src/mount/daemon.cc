@@ -273,7 +273,7 @@ absl::Status Daemon::BuildMirror() {
   mirror_->SetEvents(events_.get());
   membership_->SetLog(label_log_);
   membership_->SetAccounted(verdict.unaccounted - verdict.in_sync);
-  if (command_.options.log == "disk") {
+  if (label_log_.type == "disk") {
     mirror_->SetLogMover([this](const Leg& to, const auto& note) {
       return MoveLog(to, *log_, note);
     });

@@ -158,3 +158,54 @@ def test_labels_are_read_again_under_the_lock(scene):
         finally:
             mirror.cli("umount", other, check=False)
             first.wait(timeout=60)
+
+
+@pytest.mark.parametrize("at", ["mount", "probe"])
+def test_away_for_more_generations_than_a_label_remembers(scene, at):
+    it = scene("plain", "plain", "plain", options=["probe-interval=1s"])
+    mirror, mnt = it.mirror, it.mirror.mnt
+    (mnt / "f").write_text("x")
+    mirror.umount()
+    mirror.legs[2].rename(mirror.base / "off-site")
+    mirror.mount()
+    (mnt / "g").write_text("x")
+    before = mirror.status()["generation"]
+    while mirror.status()["generation"] < before + 260:
+        mirror.cli("offline", mnt, "b")
+        mirror.cli("online", mnt, "b")
+        it.wait_state(1, "in-sync")
+    if at == "mount":
+        mirror.umount()
+    (mirror.base / "off-site").rename(mirror.legs[2])
+    if at == "mount":
+        mirror.mount()
+    it.wait_back()
+    assert "compared whole" not in mirror.cli("events", mnt).stdout
+    it.finish()
+
+
+@pytest.mark.parametrize("end", ["killed", "ended in order"])
+def test_old_legs_that_were_only_looked_at(scene, end):
+    """One of them catches up meanwhile; that changes nothing either."""
+    it = scene("plain", "plain", "plain")
+    mirror, mnt = it.mirror, it.mirror.mnt
+    (mnt / "f").write_text("x")
+    mirror.kill9() if end == "killed" else mirror.umount()
+    away = [mirror.base / f"away{i}" for i in range(3)]
+    for i in (0, 2):
+        mirror.legs[i].rename(away[i])
+    mirror.mount()
+    (mnt / "f").write_text("newer")
+    mirror.umount()
+    mirror.legs[1].rename(away[1])
+    for i in (0, 2):
+        away[i].rename(mirror.legs[i])
+    mirror.mount()
+    assert (mnt / "f").read_text() == "x"
+    it.wait_state(2, "in-sync")
+    mirror.umount()
+    away[1].rename(mirror.legs[1])
+    mirror.mount()
+    it.wait_back()
+    assert (mnt / "f").read_text() == "newer"
+    it.finish()
