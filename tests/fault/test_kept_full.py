@@ -51,6 +51,16 @@ class Fillers:
             thread.join()
 
 
+def fill_up(path):
+    """What is not written to the disk yet is thought to need more there."""
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            with open(path, "ab", buffering=0) as file:
+                while file.write(b"x" * 4096):
+                    pass
+        os.sync()
+
+
 def make_room(mnt):
     """Every one of these must be possible."""
     (mnt / "big").unlink()
@@ -85,10 +95,7 @@ def test_no_space_for_a_log(scene):
     mirror.kill9()
     for store in it.stores:
         (store / ".mirrorfs/log/room").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            with open(store / ".mirrorfs/hog", "wb", buffering=0) as file:
-                while file.write(b"x" * 4096):
-                    pass
+        fill_up(store / ".mirrorfs/hog")
     mirror.mount()
     assert mirror.status()["log"]["type"] == "core"
     make_room(mirror.mnt)
@@ -98,4 +105,21 @@ def test_no_space_for_a_log(scene):
     mirror.kill9()  # what is in memory only is not relied upon
     mirror.mount()
     assert mirror.status()["log"]["type"] == "disk"
+    it.finish()
+
+
+def test_what_warns_again_and_again_is_said_once(scene):
+    it = scene("plain", "ext4", size=SIZES["ext4"], allowed=["full"])
+    mnt = it.mirror.mnt
+    with Fillers(mnt):
+        pass
+    failed = 0
+    with open(mnt / "big", "ab", buffering=0) as file:
+        while failed < 100:
+            try:
+                file.write(b"x" * MIB)
+            except OSError:
+                failed += 1
+    assert 0 < it.mirror.said().count("No space left") < 20
+    make_room(mnt)
     it.finish()
