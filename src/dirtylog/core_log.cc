@@ -230,8 +230,7 @@ void CoreLog::StartCopy(const RegionKey& key) {
   Lock lock(mutex_);
   RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
   if (entry == nullptr) return;
-  entry->missed_again = LegSet();
-  entry->suspected = LegSet();
+  entry->BeginCopy();
 }
 
 void CoreLog::AdvanceTail(const RegionKey& key, RegionRange range,

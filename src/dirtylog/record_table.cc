@@ -244,8 +244,7 @@ std::optional<EncodedRange> RecordTable::BlockedSubtree(absl::string_view path,
 
 void RecordTable::HandOut(Entry& entry) {
   entry.handed_out = true;
-  entry.missed_again = LegSet();
-  entry.suspected = LegSet();
+  entry.BeginCopy();
   entry.handed_out_deep = !entry.record.deep.empty();
   deep_handed_out_ += entry.handed_out_deep;
 }
@@ -254,8 +253,7 @@ void RecordTable::EndWork(Entry& entry) {
   deep_handed_out_ -= entry.handed_out_deep;
   entry.handed_out = false;
   entry.handed_out_deep = false;
-  entry.missed_again = LegSet();
-  entry.suspected = LegSet();
+  entry.BeginCopy();
 }
 
 void RecordTable::EndAllWork() {

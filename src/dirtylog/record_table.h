@@ -44,6 +44,9 @@ class RecordTable {
     LegSet missed_again;
     // Legs that may have lost since then what they were given.
     LegSet suspected;
+
+    // A copy that begins now sees all that was so far.
+    void BeginCopy() { missed_again = suspected = LegSet(); }
   };
 
   Entry* Find(absl::string_view encoded);

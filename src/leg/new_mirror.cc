@@ -341,7 +341,9 @@ absl::Status ResolveConflict(const std::vector<std::string>& paths,
     if (labels[i].mirror_uuid != next.mirror_uuid) {
       return Refuse(paths[i], "belongs to another mirror");
     }
-    if (i != kept) next.history.push_back(labels[i].generation.id);
+    if (i == kept) continue;
+    // Not at its end, where a long one is cut off.
+    next.history.insert(next.history.begin() + 1, labels[i].generation.id);
   }
   for (LabelMember& member : next.members) {
     member.in_sync = member.uuid == next.leg_uuid;

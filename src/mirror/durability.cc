@@ -143,11 +143,11 @@ bool Mirror::CopyMtime(const ObjectRef& object, OpenFile& file,
   if (object.named) legs -= LeftToRecovery(AttributesMark(object), legs);
   legs.ForEach([&](LegSlot slot) {
     const ErrnoOr<LegFd> fd = WriteFdOn(leg(slot), object, file);
-    const ErrnoOr<bool> needed =
+    const ErrnoOr<bool> changed =
         fd.ok() ? SetMtimeWhere(*fd, mtime) : fd.error();
-    any |= needed.ok() && *needed;
-    if (!needed.ok() && object.named) {
-      NotEqualized(leg(slot), AttributesMark(object), needed.error());
+    any |= changed.ok() && *changed;
+    if (!changed.ok() && object.named) {
+      NotEqualized(leg(slot), AttributesMark(object), changed.error());
     }
   });
   return any;

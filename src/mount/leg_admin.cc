@@ -390,6 +390,7 @@ absl::Status LegAdmin::Resolve(const std::string& keep, bool dry_run) {
       return Refuse(member.name, "another leg is in its place");
     }
     absl::Status status = mirror_->membership().Overrule(theirs->generation);
+    KillPoint("conflict-overruled");
     if (status.ok()) status = probe_->TakeIn(member.slot);
     if (!status.ok()) return status;
   }

@@ -146,3 +146,40 @@ def test_killed_at_a_named_point(scene, point, seed):
     if knows_command("online"):
         it.mirror.cli("online", it.mirror.mnt, it.names[2], check=False)
     it.finish()
+
+
+@pytest.mark.parametrize("point,count", [
+    ("conflict-overruled", 1), ("leg-returning", 1), ("leg-admitting", 1),
+    ("label-write", 3), ("label-write", 4), ("label-write", 5)])
+def test_killed_while_a_conflict_is_resolved(scene, point, count):
+    """It is a conflict still, or it is resolved; and what was to be kept is
+    kept."""
+    it = scene("plain", "plain")
+    mirror = it.mirror
+    (mirror.mnt / "common").write_bytes(b"x")
+    mirror.umount()
+    a, b = mirror.legs
+    absent = a.with_name("absent")
+    for number, leg in ((1, b), (0, a)):
+        mirror.mount(legs=[leg, absent])
+        (mirror.mnt / "which").write_bytes(b"%d" % number)
+        mirror.umount()
+    mirror.mount(legs=[a, absent],
+                 env={"MIRRORFS_KILL_AT": f"{point}:{count}"})
+    (mirror.mnt / "more").write_bytes(b"x")
+    b.rename(absent)
+    mirror.legs[1] = it.stores[1] = absent
+    it.wait_state(1, "conflict")
+    mirror.cli("resolve", "--keep", "a", mirror.mnt, check=False)
+    wait_until(lambda: not mirror.alive(), 20)
+    mirror.kill9()
+    try:
+        mirror.mount()
+    except MountFailed as refused:
+        assert "conflict" in str(refused)
+        mirror.cli("resolve", "--keep", a, a, absent)
+        mirror.mount()
+    it.wait_back()
+    assert (mirror.mnt / "which").read_bytes() == b"0"
+    assert (mirror.mnt / "more").read_bytes() == b"x"
+    it.finish()
