@@ -27,6 +27,7 @@ LegStatus ParseLeg(const json& leg) {
   status.path = StringAt(leg, "path");
   status.uuid = StringAt(leg, "uuid");
   status.state = StringAt(leg, "state");
+  status.reason = StringAt(leg, "reason");
   status.replaces = StringAt(leg, "replaces");
   status.primary = BoolAt(leg, "primary");
   status.write_mostly = BoolAt(leg, "write_mostly");

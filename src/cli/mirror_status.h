@@ -21,6 +21,7 @@ struct LegStatus {
   std::string path;
   std::string uuid;
   std::string state;     // in-sync, resync, failed, offline, missing, stale
+  std::string reason;    // why it is down, when more is known
   std::string replaces;  // the name of the leg whose place it will take
   bool primary = false;
   bool write_mostly = false;

@@ -112,6 +112,7 @@ std::string LogText(const MirrorStatus& mirror) {
 // What does not fit a column: progress and peculiarities.
 std::string Remark(const LegStatus& leg) {
   std::vector<std::string> parts;
+  if (!leg.reason.empty()) parts.push_back(Printable(leg.reason));
   if (leg.write_mostly) parts.push_back("write-mostly");
   if (leg.state == "resync") {
     const std::string speed = ResyncSpeed(ResyncOf(leg));

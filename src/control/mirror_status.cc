@@ -71,6 +71,8 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
                  {"files", count.files},
                  {"directories", count.directories}}},
                {"resync", DescribeResync(done, bytes)}};
+  const std::string reason = mirror.legs().reason(slot);
+  if (!mirror.present().has(slot) && !reason.empty()) json["reason"] = reason;
   const std::optional<Setback> setback = progress.setbacks.Of(slot);
   if (setback && json["state"] == "resync") {
     json["resync"]["failing"] = DescribeFailing(*setback);

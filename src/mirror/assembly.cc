@@ -5,6 +5,7 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace mirrorfs {
 namespace {
@@ -64,16 +65,22 @@ void PlaceLeg(FoundLeg found, const LabelMember& member, Assembly& assembly) {
   assembly.legs[member.slot] = std::move(found.leg);
 }
 
-// Gives the paths at which no leg was found to the members that were not, in
-// order: status wants to say where a missing leg was expected.
-void PlaceMissing(const std::vector<std::string>& unclaimed,
-                  Assembly& assembly) {
+// A path at which no leg was found, and why not.
+struct Unclaimed {
+  std::string path;
+  std::string reason;
+};
+
+// Gives them to the members that were not found, in order: status wants to say
+// where a missing leg was expected.
+void PlaceMissing(const std::vector<Unclaimed>& unclaimed, Assembly& assembly) {
   size_t next = 0;
   for (const LabelMember& member : assembly.label.members) {
     if (!assembly.paths[member.slot].empty()) continue;
-    if (next < unclaimed.size()) {
-      assembly.paths[member.slot] = unclaimed[next++];
-    }
+    if (next == unclaimed.size()) return;
+    assembly.paths[member.slot] = unclaimed[next].path;
+    assembly.reasons[member.slot] = unclaimed[next].reason;
+    ++next;
   }
 }
 
@@ -135,6 +142,11 @@ absl::Status Belongs(const FoundLeg& leg, const std::string& mirror_uuid) {
 
 }  // namespace
 
+std::string ReasonOf(const absl::Status& status, const std::string& path) {
+  const std::string prefix = absl::StrCat("leg ", path, ": ");
+  return std::string(absl::StripPrefix(status.message(), prefix));
+}
+
 absl::StatusOr<LabelVerdict> JudgeLabels(const std::vector<Label>& labels) {
   absl::StatusOr<size_t> newest = FindNewest(labels);
   if (!newest.ok()) return newest.status();
@@ -190,7 +202,7 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
   Assembly assembly;
   std::vector<Label> labels;
   std::vector<FoundLeg> members;
-  std::vector<std::string> unclaimed;
+  std::vector<Unclaimed> unclaimed;
   for (FoundLeg& leg : found) {
     const absl::Status status = Belongs(leg, *mirror_uuid);
     if (absl::IsUnimplemented(status)) {
@@ -198,9 +210,10 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
           absl::StrCat("leg ", leg.path, ": ", status.message()));
     }
     if (!status.ok()) {
+      const std::string reason = ReasonOf(status, leg.path);
       assembly.notes.push_back(
-          absl::StrCat("leg ", leg.path, " is missing: ", status.message()));
-      unclaimed.push_back(leg.path);
+          absl::StrCat("leg ", leg.path, " is missing: ", reason));
+      unclaimed.push_back({leg.path, reason});
       continue;
     }
     labels.push_back(*leg.label);
@@ -217,6 +230,7 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
   assembly.label = labels[verdict->newest];
   assembly.legs.resize(kLegsMax);
   assembly.paths.resize(kLegsMax);
+  assembly.reasons.resize(kLegsMax);
   assembly.labels.resize(kLegsMax);
   for (size_t i = 0; i < members.size(); ++i) {
     const LabelMember* member = assembly.label.FindMember(labels[i].leg_uuid);

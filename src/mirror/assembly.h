@@ -42,10 +42,14 @@ struct Assembly {
   Label label;                             // the newest
   std::vector<std::unique_ptr<Leg>> legs;  // by slot; null: missing
   std::vector<std::string> paths;          // by slot, also of the missing
+  std::vector<std::string> reasons;        // by slot, of the missing
   std::vector<Label> labels;               // by slot, as they were judged
   LabelVerdict verdict;
   std::vector<std::string> notes;  // one line for each leg left out, and why
 };
+
+// What `status` says of the leg at `path`, for who knows which leg is meant.
+std::string ReasonOf(const absl::Status& status, const std::string& path);
 
 // Opens the legs at `paths` and judges them. A leg that was taken offline or
 // detached is left out. Where labels speak of several

@@ -17,6 +17,7 @@
 
 #include <bit>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/kill_point.h"
 #include "dirtylog/log_factory.h"
@@ -123,7 +124,7 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
               reason);
   KillPoint("leg-failing");
   const bool recorded = WhileHeld([&] {
-    legs_->SetDown(slot, why);
+    legs_->SetDown(slot, why, reason);
     if (was_primary) legs_->SetPrimary(heir);
     if (RecordLegGone(slot, was_primary)) return true;
     // Nobody is left who could be told: as if nothing had been.

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "mirror/assembly.h"
 
 namespace mirrorfs {
 
@@ -52,7 +53,9 @@ void LegProbe::ProbeAll() {
     if (mirror_->present().has(slot)) {
       CheckRoot(slot);
     } else if (mirror_->legs().state(slot) != LegState::kOffline) {
-      (void)TakeIn(slot);
+      const absl::Status taken = TakeIn(slot);
+      if (taken.ok()) return;
+      mirror_->legs().SetReason(slot, ReasonOf(taken, path(slot)));
     }
   });
 }

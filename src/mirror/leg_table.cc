@@ -39,7 +39,18 @@ void LegTable::SetUp(LegSlot slot) {
   up_.fetch_or(LegSet::Of(slot).bits());
 }
 
-void LegTable::SetDown(LegSlot slot, LegState why) {
+std::string LegTable::reason(LegSlot slot) const {
+  std::lock_guard lock(mutex_);
+  return reasons_[slot];
+}
+
+void LegTable::SetReason(LegSlot slot, const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  reasons_[slot] = reason;
+}
+
+void LegTable::SetDown(LegSlot slot, LegState why, const std::string& reason) {
+  SetReason(slot, reason);
   states_[slot] = why;
   up_.fetch_and(~LegSet::Of(slot).bits());
 }

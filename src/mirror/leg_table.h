@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "leg/leg.h"
@@ -54,6 +55,9 @@ class LegTable {
   // one sees it raised.
   uint64_t primary_epoch() const { return primary_.load() >> kSlotBits; }
   LegState state(LegSlot slot) const { return states_[slot].load(); }
+  // Why a leg is down, for people; empty when nothing more is known.
+  std::string reason(LegSlot slot) const;
+  void SetReason(LegSlot slot, const std::string& reason);
   LegErrors& errors(LegSlot slot) { return errors_[slot]; }
   // Reads of content that the leg has not answered yet.
   std::atomic<int>& pending_reads(LegSlot slot) { return pending_reads_[slot]; }
@@ -63,7 +67,7 @@ class LegTable {
   // Not up yet.
   void Put(std::unique_ptr<Leg> leg);
   void SetUp(LegSlot slot);
-  void SetDown(LegSlot slot, LegState why);
+  void SetDown(LegSlot slot, LegState why, const std::string& reason = "");
   // One at a time.
   void SetPrimary(LegSlot slot);
 
@@ -78,7 +82,8 @@ class LegTable {
   std::atomic<uint64_t> all_{0};
   std::atomic<uint64_t> up_{0};
   std::atomic<uint64_t> primary_;  // the epoch, and the slot below it
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::array<std::string, kLegsMax> reasons_;
   std::vector<std::unique_ptr<Leg>> owned_;
 };
 

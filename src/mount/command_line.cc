@@ -2,6 +2,7 @@
 //
 // argv of mount.mirrorfs.
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"

@@ -260,6 +260,7 @@ absl::Status Daemon::BuildMirror() {
   legs_ = std::make_unique<LegTable>(std::move(assembly_.legs), all,
                                      verdict.primary);
   for (const LabelMember& member : assembly_.label.members) {
+    legs_->SetReason(member.slot, assembly_.reasons[member.slot]);
     if (member.offline) legs_->SetDown(member.slot, LegState::kOffline);
   }
   setup.legs = legs_.get();

@@ -3,6 +3,7 @@
 // The one table of mount options.
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"

@@ -652,3 +652,24 @@ def test_adopt_under_load(mirrors, log_type):
     change_everything(mirror.mnt, random.Random(1))
     mirror.wait_sync()
     mirror.settle_and_compare()
+
+
+def test_status_says_why_a_leg_is_down(mirrors):
+    mirror = mirrors(options=["probe-interval=1s"])
+    mirror.expect_diagnostics("leg")
+    mirror.create()
+    label = mirror.legs[1] / ".mirrorfs/label"
+    kept = label.read_bytes()
+    label.write_bytes(b"what is this")
+    mirror.mount()
+    assert "damaged" in mirror.leg_status("b")["reason"]
+    label.unlink()
+    wait_until(lambda: "no mirrorfs label" in mirror.leg_status("b")["reason"])
+    label.write_bytes(kept)
+    wait_until(lambda: mirror.leg_status("b")["state"] == "in-sync")
+    assert "reason" not in mirror.leg_status("b")
+    mirror.legs[1].rename(mirror.base / "elsewhere")
+    wait_until(lambda: mirror.leg_status("b")["state"] == "failed")
+    assert "No such file" in mirror.leg_status("b")["reason"]
+    assert "No such file" in mirror.cli("status", mirror.mnt,
+                                        check=False).stdout

@@ -50,6 +50,33 @@ KNOWN_TO_FEW = {
     "boost/": {"base/coroutine.cc", "mount/request_bytes.cc"},
     "liburing": {"leg/parallel_sync.cc"},
 }
+# What a file that uses it includes, or a header of the project that it
+# includes: other headers of libraries happen to, in some versions.
+COMES_FROM = {
+    r"absl::Str(Cat|Append)\(": "absl/strings/str_cat.h",
+    r"absl::StrFormat\(": "absl/strings/str_format.h",
+    r"absl::StrJoin\(": "absl/strings/str_join.h",
+    r"absl::StrReplaceAll\(": "absl/strings/str_replace.h",
+    r"absl::StrSplit\(": "absl/strings/str_split.h",
+    r"absl::(StrContains|StartsWith|EndsWith)\(": "absl/strings/match.h",
+    r"absl::(Consume|Strip)(Prefix|Suffix)\(": "absl/strings/strip.h",
+    r"absl::Simple\w+\(": "absl/strings/numbers.h",
+    r"absl::flat_hash_map<": "absl/container/flat_hash_map.h",
+    r"absl::flat_hash_set<": "absl/container/flat_hash_set.h",
+    r"absl::btree_map<": "absl/container/btree_map.h",
+    r"spdlog::(warn|info|error)\(": "spdlog/spdlog.h",
+    r"std::(sort|min|max|find|find_if|count_if|(any|all|none)_of)\(":
+        "algorithm",
+    r"std::atomic<": "atomic",
+    r"std::(countr_\w+|popcount)\(": "bit",
+    r"\bu?int(8|16|32|64)_t\b": "cstdint",
+    r"std::function<": "functional",
+    r"std::(unique|shared)_ptr<": "memory",
+    r"std::(mutex|lock_guard|unique_lock)\b": "mutex",
+    r"std::optional<": "optional",
+    r"std::(move|exchange|pair)\b": "utility",
+    r"std::vector<": "vector",
+}
 
 
 def sources(*patterns, below=SRC):
@@ -107,6 +134,29 @@ def test_includes_point_down():
             folder = name.split("/")[0]
             if folder in MAY_INCLUDE and folder not in allowed:
                 problems.append(f"{shown(path)}: must not include {name}")
+    fail_with(problems)
+
+
+def included(path):
+    """By it, and by the project's headers among those, and so on."""
+    names, todo = set(), [path]
+    while todo:
+        for name in re.findall(r'^#include ["<]([^">]+)',
+                               todo.pop().read_text(), re.MULTILINE):
+            if name not in names and (SRC / name).exists():
+                todo.append(SRC / name)
+            names.add(name)
+    return names
+
+
+def test_what_is_used_is_included():
+    problems = []
+    for path in cpp_sources() + sources("*.cc", below=REPO / "tests/unit"):
+        names = included(path)
+        code = re.sub(r"//.*", "", path.read_text())
+        problems += [f"{shown(path)}: does not include {header}"
+                     for used, header in COMES_FROM.items()
+                     if header not in names and re.search(used, code)]
     fail_with(problems)
 
 
