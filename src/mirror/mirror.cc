@@ -453,7 +453,7 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   if (const Errno error = SyncLegs(); !error.ok()) return error;
   // What a healed directory's record said of what lies in it stands in records
   // that recovery made, and waits for nobody: it must not go before they stay.
-  if (!gate_.Flush()) return Errno(EIO);
+  if (const Errno error = gate_.Flush(); !error.ok()) return error;
   KillPoint("before-clear");
   gate_.Clear(idle);
   gate_.AdvanceSince(hot, since);

@@ -51,7 +51,7 @@ Errno RegionChange::Fail(LegSet legs) {
       gate_->Mark(mark);
     }
   }
-  return gate_->Flush() ? kOk : Errno(EIO);
+  return gate_->Flush();
 }
 
 void RegionChange::Pardon(LegSet legs) {
@@ -145,8 +145,10 @@ ErrnoOr<RegionChange> RegionGate::Begin(Request request) {
     AddMissing(mark.record, request.down);
     Mark(mark);
   }
-  if (flush && !Flush()) return Errno(EIO);
-  if (flush) KillPoint("mark-flushed");
+  if (flush) {
+    if (const Errno error = Flush(); !error.ok()) return error;
+    KillPoint("mark-flushed");
+  }
   return change;
 }
 
@@ -160,9 +162,13 @@ void RegionGate::NoteNamesMissed(const std::vector<RegionMark>& marks,
   }
 }
 
-bool RegionGate::Flush() {
-  if (log_->Flush().ok()) return true;
-  return hooks_.mend_log && hooks_.mend_log() && log_->Flush().ok();
+Errno RegionGate::Flush() {
+  absl::Status status = log_->Flush();
+  if (!status.ok() && hooks_.mend_log && hooks_.mend_log()) {
+    status = log_->Flush();
+  }
+  if (status.ok()) return kOk;
+  return Errno(absl::IsResourceExhausted(status) ? ENOSPC : EIO);
 }
 
 bool RegionGate::Mark(RegionMark& mark) {

@@ -180,8 +180,9 @@ class RegionGate {
   bool Pause(absl::Duration patience);
   void Resume();
 
-  // All marks are durable; mends the log if it can be. False: write nothing.
-  bool Flush();
+  // All marks are durable; mends the log if it can be. After an error (ENOSPC,
+  // EIO) write nothing.
+  Errno Flush();
 
   // Directories to which nothing happened since they were taken: what they
   // made before `since_ns` is durable.
