@@ -67,7 +67,7 @@ ErrnoOr<UniqueFd> OpenPrivateDir(int root_fd) {
 
 UniqueFd OpenNext(int dir_fd) {
   return UniqueFd(openat(dir_fd, kNextName,
-                         O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+                         O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
 }
 
 // A place that somebody has another name of, in a backup made of hard links, is

@@ -125,8 +125,7 @@ LegSet Membership::BeforeFirstChange() {
   recorded_.wait(lock, [this] { return !changes_held_; });
   if (ready_for_changes_.load()) return LegSet();
   StartGenerationIfNeeded();
-  if (!std::exchange(changed_, true)) ++label_.uses;
-  label_.clean = false;
+  CountUse();
   const LegSet unwritten = UnwrittenLabels();
   if (unwritten.empty()) {
     ready_for_changes_.store(true, std::memory_order_release);
@@ -191,8 +190,8 @@ LegSet Membership::LegsLeft(LegSet out, const LabelLog& log) {
   in_sync_ -= out;
   healing_ -= out;
   label_.log = log;
-  label_.clean = false;
   StartGenerationIfNeeded();
+  CountUse();  // changes may follow that have not asked us before
   const LegSet unwritten = UnwrittenLabels();
   if (!unwritten.empty()) return unwritten;
   changes_held_ = false;
@@ -267,9 +266,17 @@ LegSet Membership::in_sync() const {
   return in_sync_;
 }
 
+// Changes follow the next labels.
+void Membership::CountUse() {
+  if (!std::exchange(changed_, true)) ++label_.uses;
+  label_.clean = false;
+}
+
 void Membership::StartGenerationIfNeeded() {
   const Generation old = label_.generation;
-  bool differs = false;
+  // A leg that is not here may have been told that we had left already, and
+  // have gone on: what is changed without it needs an id that it does not know.
+  bool differs = !changed_ && !in_sync_.contains(legs_->all());
   for (LabelMember& member : label_.members) {
     const bool now = in_sync_.has(member.slot);
     if (now == member.in_sync) continue;

@@ -4,8 +4,8 @@
 // stale leg recognisable for ever:
 //
 //   * The first change of a mount is preceded by labels that say who sees it
-//     (a new generation when the set differs from the recorded one) and that
-//     the log is needed (I8, I28). A mount that changes nothing starts no
+//     (a new generation when that is not every leg, or not those recorded) and
+//     that the log is needed (I8, I28). A mount that changes nothing starts no
 //     generation: two legs that were each mounted alone are no conflict then.
 //   * A leg that is being healed is marked so on its own label first: alone it
 //     would look like a whole leg of its old generation (I9).
@@ -99,8 +99,9 @@ class Membership {
 
  private:
   // Starts a new generation if the set of up-to-date legs is not the recorded
-  // one. mutex_ is held.
+  // one, and before the first change if it is not all. mutex_ is held.
   void StartGenerationIfNeeded();
+  void CountUse();
   void StartGeneration(const Generation& old);
   absl::Status WriteLabels();
   LegSet UnwrittenLabels();

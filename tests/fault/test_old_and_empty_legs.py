@@ -2,6 +2,7 @@
 """Legs that are not what their place in the mirror says: put back from an old
 copy, emptied; labels read too early; what is made on a leg half healed."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -11,7 +12,7 @@ import pytest
 
 from support import compare
 from support.faulty_leg import CHANGES
-from support.mirror import HELPER, run, wait_until
+from support.mirror import HELPER, MountFailed, run, wait_until
 
 pytestmark = pytest.mark.timeout_s(400)
 
@@ -99,6 +100,56 @@ def test_an_emptied_leg_gets_no_label(scene, how, log):
     assert set(names) <= set(os.listdir(mnt))
     assert set(names) <= set(os.listdir(it.stores[2]))
     mirror.umount()
+
+
+def test_a_mount_that_begins_with_a_promotion_is_counted(scene):
+    it = scene("plain", "plain")
+    mirror, mnt = it.mirror, it.mirror.mnt
+    (mnt / "f").write_text("old")
+    mirror.umount()
+    backup = mirror.base / "backup"
+    run("cp", "-a", mirror.legs[0], backup)
+    mirror.mount()
+    mirror.cli("promote", mnt, "b")
+    (mnt / "f").write_text("acknowledged")
+    mirror.umount()
+    put_back(mirror.legs[0], backup)
+    mirror.mount()
+    it.wait_back()
+    assert (it.stores[0] / "f").read_text() == "acknowledged"
+    it.finish()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_each_alone_after_a_crash_between_their_labels(scene, count):
+    """One may have been told that both are up to date, and the other not."""
+    it = scene("plain", "plain")
+    mirror, mnt = it.mirror, it.mirror.mnt
+    a, b = mirror.legs
+    absent = mirror.base / "absent"
+
+    def alone(leg, text):
+        mirror.mount(legs=[leg, absent])
+        (mnt / "f").write_text(text)
+        mirror.umount()
+
+    (mnt / "f").write_text("x")
+    mirror.umount()
+    alone(b, "b")
+    with contextlib.suppress(AssertionError, MountFailed):
+        mirror.mount(env={"MIRRORFS_KILL_AT": f"label-write:{count}"})
+        wait_until(lambda: not mirror.alive(), 3)
+    mirror.kill9()
+    with contextlib.suppress(MountFailed):  # it may be not whole
+        alone(a, "a alone")
+        alone(b, "b alone")
+        with pytest.raises(MountFailed) as refused:
+            mirror.mount()
+        assert "conflict" in str(refused.value)
+        return
+    mirror.mount()
+    it.wait_back()
+    it.finish()
 
 
 @pytest.mark.parametrize("what", ["setgid", "acl"])
