@@ -83,22 +83,41 @@ ErrnoOr<UniqueFd> OpenOwnNext(int dir_fd) {
   return file;
 }
 
+ErrnoOr<size_t> SizeOf(int fd) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return Errno::Last();
+  return static_cast<size_t>(st.st_size);
+}
+
 // Makes the place at least as long as labels of twice the length will need, as
 // long as there is space: a label grows by one event at a time. Answers how
 // long it is.
 ErrnoOr<size_t> ReservePlace(int fd, size_t label_bytes) {
-  const size_t wanted = std::max(kPlaceBytesMin, 2 * label_bytes);
-  struct stat st;
-  if (fstat(fd, &st) != 0) return Errno::Last();
-  const auto bytes = static_cast<size_t>(st.st_size);
-  if (bytes > kLabelBytesMax) {
+  ErrnoOr<size_t> bytes = SizeOf(fd);
+  if (bytes.ok() && *bytes > kLabelBytesMax) {
     if (ftruncate(fd, 0) != 0) return Errno::Last();
-  } else if (bytes >= wanted) {
-    return bytes;
+    bytes = 0;
   }
-  // Where the file system cannot allocate, glibc writes zeros.
-  return posix_fallocate(fd, 0, wanted) == 0 ? wanted
-                                             : std::min(bytes, kLabelBytesMax);
+  const size_t wanted = std::max(kPlaceBytesMin, 2 * label_bytes);
+  if (!bytes.ok() || *bytes >= wanted) return bytes;
+  // It may get a part of that. Where the file system cannot allocate, glibc
+  // writes zeros.
+  (void)posix_fallocate(fd, 0, wanted);
+  return SizeOf(fd);
+}
+
+Errno WriteToPlace(int fd, const Label& label) {
+  const std::string text = FormatLabel(label);
+  const ErrnoOr<size_t> place = ReservePlace(fd, text.size());
+  if (!place.ok()) return place.error();
+  const Errno error = WriteAll(fd, FormatLabel(label, *place));
+  if (error.ok()) return error;
+  // btrfs writes to other blocks than before, and has more need of them the
+  // longer it is.
+  if (ftruncate(fd, 0) != 0 || lseek(fd, 0, SEEK_SET) != 0) {
+    return Errno::Last();
+  }
+  return WriteAll(fd, text);
 }
 
 Errno ChangePlaces(int dir_fd) {
@@ -117,15 +136,12 @@ Errno ReplaceLabelDurable(int dir_fd, const Label& label) {
   if (fsync(dir_fd) != 0) return Errno::Last();
   const ErrnoOr<UniqueFd> file = OpenOwnNext(dir_fd);
   if (!file.ok()) return file.error();
-  const size_t label_bytes = FormatLabel(label).size();
-  const ErrnoOr<size_t> place = ReservePlace(file->get(), label_bytes);
-  if (!place.ok()) return place.error();
-  Errno error = WriteAll(file->get(), FormatLabel(label, *place));
+  Errno error = WriteToPlace(file->get(), label);
   if (error.ok()) error = FromSyscall(fsync(file->get()));
   if (error.ok()) error = ChangePlaces(dir_fd);
   if (!error.ok()) return error;
   const ErrnoOr<UniqueFd> next = OpenOwnNext(dir_fd);
-  if (next.ok()) (void)ReservePlace(next->get(), label_bytes);
+  if (next.ok()) (void)ReservePlace(next->get(), FormatLabel(label).size());
   return FromSyscall(fsync(dir_fd));
 }
 

@@ -15,7 +15,7 @@ from support.scene import fails_legs
 pytestmark = [pytest.mark.timeout_s(400), fails_legs]
 
 MIB = 1 << 20
-SIZES = {"ext4": 64 * MIB, "xfs": 320 * MIB}
+SIZES = {"ext4": 64 * MIB, "xfs": 320 * MIB, "btrfs": 256 * MIB}
 
 
 class Fillers:
