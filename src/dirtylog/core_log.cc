@@ -365,6 +365,13 @@ absl::Status CoreLog::FlushLazily() {
   return WriteBatch(lock, Take::kClears);
 }
 
+absl::Status CoreLog::FlushWhole() {
+  Lock lock(mutex_);
+  WaitForWriter(lock);
+  if (absl::Status usable = UsableLocked(); !usable.ok()) return usable;
+  return WriteBatch(lock, Take::kAll);
+}
+
 void CoreLog::QueueAllLocked() {
   table_.ForEach([&](RecordTable::Entry& entry) {
     entry.change = ++last_change_;
@@ -434,17 +441,19 @@ absl::Status CoreLog::WriteBatch(Lock& lock, Take take) {
   const uint64_t covered = last_change_;
   const std::vector<Change> batch = TakeBatchLocked(take);
   absl::Status status;
-  if (!batch.empty()) {
+  const bool durable = take == Take::kAll;
+  if (!batch.empty() || (durable && lazily_stored_)) {
     writing_ = true;
     lock.unlock();
-    status = Store(batch, take == Take::kAll);
+    status = Store(batch, durable);
     lock.lock();
+    lazily_stored_ = !durable;
     writing_ = false;
     written_.notify_all();
   }
   if (!status.ok()) {
     failure_ = status;
-  } else if (take == Take::kAll) {
+  } else if (durable) {
     durable_change_ = covered;
   }
   return status;

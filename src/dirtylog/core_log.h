@@ -50,6 +50,7 @@ class CoreLog : public DirtyLog {
   void ClearRegion(const RegionKey& key) override;
   absl::Status Flush() override;
   absl::Status FlushLazily() override;
+  absl::Status FlushWhole() override;
   Moving CopyObject(absl::string_view from, absl::string_view to) override;
   Moving BeginMove(absl::string_view from, absl::string_view to, bool tree,
                    bool exchange) override;
@@ -160,6 +161,7 @@ class CoreLog : public DirtyLog {
   uint64_t suspicions_ = 0;                 // SuspectDirty
   uint64_t last_change_ = 0;
   uint64_t durable_change_ = 0;
+  bool lazily_stored_ = false;  // clears that may not be durable
   bool writing_ = false;
   std::condition_variable written_;
   absl::Status failure_;

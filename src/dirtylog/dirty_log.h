@@ -22,7 +22,7 @@
 //   L9  Unknown is answered on the safe side: not clean, not in sync.
 //
 // Threads: every call from any thread. No call but Resume, Flush, FlushLazily,
-// MoveStore, Presuspend and Postsuspend blocks on I/O.
+// FlushWhole, MoveStore, Presuspend and Postsuspend blocks on I/O.
 #pragma once
 
 #include <cstdint>
@@ -125,6 +125,8 @@ class DirtyLog {
   // Hands the clears that wait to the store, without waiting for them to be
   // durable (L3). Clears that this never reaches ride along with a Flush.
   virtual absl::Status FlushLazily() = 0;
+  // Makes all durable that has been said so far, clears too.
+  virtual absl::Status FlushWhole() = 0;
 
   // Adds what is said of the object `from` to what is said of `to`: another
   // name of it. The old records stay until they are cleared in their turn; what

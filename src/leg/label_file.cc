@@ -100,10 +100,11 @@ ErrnoOr<size_t> ReservePlace(int fd, size_t label_bytes) {
   }
   const size_t wanted = std::max(kPlaceBytesMin, 2 * label_bytes);
   if (!bytes.ok() || *bytes >= wanted) return bytes;
-  // It may get a part of that. Where the file system cannot allocate, glibc
-  // writes zeros.
-  (void)posix_fallocate(fd, 0, wanted);
-  return SizeOf(fd);
+  // Where the file system cannot allocate, glibc writes zeros. A part of it
+  // is no use, and others may need it.
+  if (posix_fallocate(fd, 0, wanted) == 0) return wanted;
+  if (ftruncate(fd, *bytes) != 0) return Errno::Last();
+  return bytes;
 }
 
 Errno WriteToPlace(int fd, const Label& label) {

@@ -352,6 +352,7 @@ absl::Status ResolveConflict(const std::vector<std::string>& paths,
     if (member.in_sync) member.offline = false;
   }
   next.primary_uuid = next.leg_uuid;
+  next.clean = true;  // what a log says of before does not count any more
   return WriteLabelDurable(roots[kept].get(), next);
 }
 

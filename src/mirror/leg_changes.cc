@@ -347,6 +347,12 @@ absl::StatusOr<LegSet> Mirror::AdmitCaughtUp() {
   // What was copied must be durable before a label says so.
   const Errno error = SyncLegs();
   if (!error.ok()) return ToStatus(error, "sync");
+  // So must be what the log says of it. Where a label says that a leg is whole,
+  // and the log that it is not, the log is believed at the next start.
+  if (const absl::Status status = log_->FlushWhole(); !status.ok()) {
+    (void)MendLog();
+    return status;
+  }
   KillPoint("leg-admitting");
   std::lock_guard lock(changing_legs_);
   // Who went meanwhile has nothing to say, and who is back since is another.

@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#include <bit>
+
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
 #include "base/uuid.h"
@@ -61,7 +63,7 @@ LogOptions OptionsFor(const Assembly& assembly, const LabelLog& log) {
 
 // Opens the log that the labels name and loads it. NotFound when there is
 // none to be had.
-absl::StatusOr<OpenedLog> OpenOld(const Assembly& assembly, LegSet suspects) {
+absl::StatusOr<OpenedLog> OpenOld(const Assembly& assembly) {
   const LogOptions options = OptionsFor(assembly, assembly.label.log);
   if (options.type == "core") {
     return absl::NotFoundError(
@@ -72,7 +74,7 @@ absl::StatusOr<OpenedLog> OpenOld(const Assembly& assembly, LegSet suspects) {
   }
   absl::StatusOr<OpenedLog> old = OpenLog(options);
   if (!old.ok()) return old;
-  absl::Status status = old->log->Resume(suspects);
+  absl::Status status = old->log->Resume(LegSet());
   if (!status.ok()) return status;
   return old;
 }
@@ -118,13 +120,27 @@ bool MayBeGivenUp(const absl::Status& old) {
          absl::IsResourceExhausted(old);
 }
 
-LabelLog Wish(const Assembly& assembly, const WantedLog& wanted) {
+// The primary that the labels name, unless the log knows better: in a mount
+// without that one, in which nothing was changed, another took its place. What
+// the log says that a leg lacks was acknowledged without it, or is about to be
+// copied to it.
+absl::StatusOr<LegSlot> PrimaryBy(DirtyLog& log, const LabelVerdict& verdict) {
+  const LegSet whole = verdict.in_sync - log.LackingAnything();
+  if (whole.has(verdict.primary)) return verdict.primary;
+  if (!whole.empty()) return std::countr_zero(whole.bits());
+  return absl::FailedPreconditionError(
+      "it says that no leg that is here has everything; bring the others back, "
+      "or keep what one has with `mirrorfs resolve --keep LEG LEG...`");
+}
+
+LabelLog Wish(const Assembly& assembly, LegSlot primary,
+              const WantedLog& wanted) {
   LabelLog log;
   log.type = wanted.type;
   if (wanted.type == "core") return log;
   log.dir = wanted.dir;
   if (wanted.dir.empty()) {
-    log.leg_uuid = assembly.legs[assembly.verdict.primary]->uuid();
+    log.leg_uuid = assembly.legs[primary]->uuid();
   }
   return log;
 }
@@ -133,15 +149,22 @@ LabelLog Wish(const Assembly& assembly, const WantedLog& wanted) {
 
 absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
                                   const WantedLog& wanted) {
-  const LegSet others =
-      AllMembers(assembly.label) - LegSet::Of(assembly.verdict.primary);
   const bool old_counts = !assembly.label.clean;
   ReadyLog ready;
-  ready.label_log = Wish(assembly, wanted);
+  ready.primary = assembly.verdict.primary;
   ready.in_use = old_counts;
   absl::StatusOr<OpenedLog> old = absl::NotFoundError("not needed");
-  if (old_counts) old = OpenOld(assembly, others);
+  if (old_counts) old = OpenOld(assembly);
   if (!old.ok() && !MayBeGivenUp(old.status())) return old.status();
+  if (old.ok()) {
+    const absl::StatusOr<LegSlot> primary =
+        PrimaryBy(*old->log, assembly.verdict);
+    if (!primary.ok()) return primary.status();
+    ready.primary = *primary;
+  }
+  const LegSet others = AllMembers(assembly.label) - LegSet::Of(ready.primary);
+  if (old.ok()) old->log->SuspectDirty(others);
+  ready.label_log = Wish(assembly, ready.primary, wanted);
   const LabelLog& named = assembly.label.log;
   const bool same_place = ready.label_log.type == named.type &&
                           ready.label_log.leg_uuid == named.leg_uuid &&

@@ -23,6 +23,7 @@ struct WantedLog {
 struct ReadyLog {
   std::unique_ptr<DirtyLog> log;  // resumed
   LabelLog label_log;             // what the labels shall say of it
+  LegSlot primary = -1;           // whole, by the labels and by the log
   // The labels must be written now, not at the first change: they have to
   // name this log, because it holds something.
   bool in_use = false;
@@ -32,7 +33,8 @@ struct ReadyLog {
 };
 
 // Opens the log. One that should be there and cannot be trusted makes every
-// region suspect (I14); it is no error.
+// region suspect (I14); it is no error. FailedPrecondition when it says that no
+// leg that is here has everything.
 absl::StatusOr<ReadyLog> SetUpLog(const Assembly& assembly,
                                   const WantedLog& wanted);
 

@@ -231,6 +231,7 @@ absl::Status Daemon::BuildLog() {
   if (!ready->note.empty()) spdlog::warn("{}", ready->note);
   log_ = std::move(ready->log);
   label_log_ = ready->label_log;
+  assembly_.verdict.primary = ready->primary;
   log_in_use_ = ready->in_use && !options.read_only;
   return absl::OkStatus();
 }

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/call_target.h"
+#include "base/fiber.h"
 #include "base/kill_point.h"
 #include "region/region_key.h"
 
@@ -280,10 +283,23 @@ absl::Status LegAdmin::Attach(NewLegOptions options, bool dry_run) {
           ": was detached from this mirror; empty it, .mirrorfs included"));
     }
   }
-  const absl::StatusOr<LabelMember> member =
-      CheckNewLeg(options, PathsOfPresent(), label);
+  const absl::StatusOr<LabelMember> member = NewMember(options, label);
   if (!member.ok()) return member.status();
   return dry_run ? absl::OkStatus() : Join(options.path, *member);
+}
+
+// Looks at the other legs, too, of which one may hang without anybody having
+// noticed yet.
+absl::StatusOr<LabelMember> LegAdmin::NewMember(const NewLegOptions& options,
+                                                const Label& label) const {
+  const auto legs = std::make_shared<CallTarget>("the legs");
+  absl::StatusOr<LabelMember> member =
+      MakeCall(*legs, [options, paths = PathsOfPresent(), label] {
+        return CheckNewLeg(options, paths, label);
+      });
+  if (!absl::IsDeadlineExceeded(member.status())) return member;
+  return absl::UnavailableError(
+      "one of the legs does not answer; try again when it has failed");
 }
 
 absl::Status LegAdmin::Join(const std::string& path,

@@ -83,6 +83,8 @@ class LegAdmin {
   absl::Status Join(const std::string& path, const LabelMember& member);
   absl::Status Remove(const LabelMember& member, absl::Duration patience);
   std::vector<std::string> PathsOfPresent() const;
+  absl::StatusOr<LabelMember> NewMember(const NewLegOptions& options,
+                                        const Label& label) const;
 
   Mirror* const mirror_;
   LegProbe* const probe_;

@@ -23,7 +23,7 @@ import pytest
 
 from support import durable_load
 from support.disks import Disk
-from support.mirror import SLOWNESS, run
+from support.mirror import SLOWNESS, run, wait_until
 
 CUTS = int(os.environ.get("MIRRORFS_POWER_CUTS", "2"))
 WORKERS = 3
@@ -191,3 +191,41 @@ def test_power_cuts(kind, machine, mirrors, base, seed):
         mirror.assert_legs_identical()
         mirror.mount()
     mirror.settle_and_compare()
+
+
+def test_a_leg_that_was_taken_in_is_whole(machine, mirrors, base):
+    """At once, for a log that lies elsewhere, too; the other leg never comes
+    back."""
+    box = machine("ext4", "ext4", "ext4")
+    mirror = mirrors(options=[f"log-dir={box.disks[2].where / 'logs'}"])
+    mirror.legs = [disk.where / "leg" for disk in box.disks[:2]]
+    machine.mirrors = [mirror]
+    mirror.expect_diagnostics("leg")
+    for directory in (box.disks[2].where / "logs", *mirror.legs):
+        directory.mkdir()
+    mirror.create("--region-size", "64K")
+    for disk in box.disks:
+        sync_file_system(disk.where)
+    mirror.mount()
+    path = mirror.mnt / "f"
+    path.write_bytes(b"x" * 300_000)
+    mirror.wait_sync()
+    wait_until(lambda: not mirror.dirty()["regions"])
+    name = mirror.status()["legs"][1]["name"]
+    mirror.cli("offline", mirror.mnt, name)
+    with open(path, "r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), b"degraded", 70_000)
+        os.fsync(file.fileno())
+    mirror.cli("online", mirror.mnt, name)
+    wait_until(lambda: mirror.leg_status(name)["state"] == "in-sync")
+    box.cut(lambda: mirror.daemon.kill())
+    mirror.kill9()
+    mirror.force_end()
+    box.power_on()
+    mirror.mount(legs=[base / "lost", mirror.legs[1]])
+    assert path.read_bytes()[70_000:70_008] == b"degraded"
+    with open(path, "r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), b"goes on", 70_000)
+        os.fsync(file.fileno())
+    assert path.read_bytes()[70_000:70_007] == b"goes on"
+    mirror.umount()

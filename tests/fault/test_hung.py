@@ -155,3 +155,22 @@ def test_locks_are_free_while_a_directory_rename_hangs(scene):
     assert not mover.is_alive()
     leg.clear()
     it.finish()
+
+
+def test_attaching_while_a_leg_hangs(scene):
+    """Which nobody has noticed: no command, and no unmount, waits longer."""
+    it = scene("plain", "faulty", "plain")
+    mirror = it.mirror
+    (mirror.mnt / "f").write_bytes(b"x" * 100_000)
+    spare = mirror.legs[0].with_name("spare")
+    spare.mkdir()
+    it.things[1].stop()
+    for words in (["attach", mirror.mnt, spare], ["offline", mirror.mnt, "c"],
+                  ["umount", mirror.mnt]):
+        since = time.monotonic()
+        result = mirror.cli(*words, check=False, timeout=60)
+        print(result)
+        assert time.monotonic() - since < (LEG_TIMEOUT + 5) * SLOWNESS, words
+    assert result.returncode == 0
+    wait_until(lambda: not mirror.alive())
+    it.things[1].go_on()

@@ -203,6 +203,15 @@ TEST_F(DiskLogTest, ATornBatchThatNobodyWaitedForIsNoLoss) {
   ExpectIntact(torn);
 }
 
+TEST_F(DiskLogTest, ATornBatchOfClearsThatSomebodyWaitedForIsALoss) {
+  log_->ClearRegion(MarkKey(0));
+  ASSERT_TRUE(log_->FlushLazily().ok());
+  ASSERT_TRUE(log_->FlushWhole().ok());
+  const DiskLogOptions torn = Snapshot();
+  fs::resize_file(Journal(torn), fs::file_size(Journal(torn)) - 7);
+  ExpectUntrusted(torn);
+}
+
 TEST_F(DiskLogTest, AJournalCutByAByteIsNoticed) {
   const DiskLogOptions cut = Snapshot();
   fs::resize_file(Journal(cut), fs::file_size(Journal(cut)) - 1);
