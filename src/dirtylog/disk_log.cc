@@ -139,6 +139,8 @@ class DiskLog::Db {
   Db(std::string dir, TailFile tail)
       : dir_(std::move(dir)), room_(dir_), tail_(std::move(tail)) {}
 
+  static absl::StatusOr<std::unique_ptr<Db>> CreateIn(
+      const DiskLogOptions& options);
   absl::Status Open(bool create);
   absl::Status WriteIdentity(const DiskLogOptions& options);
   absl::Status CheckIdentity(const DiskLogOptions& options);
@@ -158,6 +160,14 @@ class DiskLog::Db {
 absl::StatusOr<std::unique_ptr<DiskLog::Db>> DiskLog::Db::Create(
     const DiskLogOptions& options) {
   if (absl::Status made = MakeStoreDir(options.dir); !made.ok()) return made;
+  absl::StatusOr<std::unique_ptr<Db>> db = CreateIn(options);
+  // Where there is no space for it, labels may need what it took.
+  if (!db.ok()) RemoveStoreDir(options.dir);
+  return db;
+}
+
+absl::StatusOr<std::unique_ptr<DiskLog::Db>> DiskLog::Db::CreateIn(
+    const DiskLogOptions& options) {
   absl::StatusOr<TailFile> tail =
       TailFile::Create(StoreTailPath(options.dir), options.log_uuid);
   if (!tail.ok()) return tail.status();

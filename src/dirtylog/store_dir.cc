@@ -87,6 +87,11 @@ absl::Status MakeStoreDir(const std::string& dir) {
   return mirrorfs::ToStatus(FromSyscall(mkdir(dir.c_str(), 0700)), dir);
 }
 
+void RemoveStoreDir(const std::string& dir) {
+  std::error_code ignored;
+  std::filesystem::remove_all(dir, ignored);
+}
+
 absl::Status SyncStoreDir(const std::string& dir) {
   if (absl::Status status = SyncDir(dir); !status.ok()) return status;
   return SyncDir(absl::StrCat(dir, "/.."));

@@ -22,6 +22,9 @@ absl::Status CheckStoreDir(const std::string& dir);
 // was kept there before; nothing that does not look like a store is removed.
 absl::Status MakeStoreDir(const std::string& dir);
 
+// Removes `dir`, made just now, as far as that is possible.
+void RemoveStoreDir(const std::string& dir);
+
 // Makes the names in `dir`, and its own, durable.
 absl::Status SyncStoreDir(const std::string& dir);
 

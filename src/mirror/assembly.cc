@@ -220,9 +220,13 @@ absl::StatusOr<Assembly> Assemble(const std::vector<std::string>& paths,
     members.push_back(std::move(leg));
   }
   if (labels.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat(assembly.notes[0],
-                     "; make a mirror with `mirrorfs create` or -o create"));
+    const bool none =
+        std::all_of(found.begin(), found.end(), [](const FoundLeg& leg) {
+          return leg.label.ok() || absl::IsNotFound(leg.label.status());
+        });
+    return absl::NotFoundError(absl::StrCat(
+        assembly.notes[0],
+        none ? "; make a mirror with `mirrorfs create` or -o create" : ""));
   }
   absl::StatusOr<LabelVerdict> verdict = JudgeLabels(labels);
   if (!verdict.ok()) return verdict.status();

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from support.mirror import run
 from support.scene import fails_legs
 
 pytestmark = [pytest.mark.timeout_s(400), fails_legs]
@@ -124,4 +125,28 @@ def test_what_warns_again_and_again_is_said_once(scene):
                 failed += 1
     assert 0 < it.mirror.said().count("No space left") < 20
     make_room(mnt)
+    it.finish()
+
+
+@pytest.mark.parametrize("log", ["core", "disk"])
+def test_no_space_for_a_place(scene, log):
+    """A backup made of hard links keeps the old one, and others have taken
+    nearly all the rest: labels are written nevertheless, and whole."""
+    it = scene("ext4", "ext4", size=SIZES["ext4"], log=log)
+    mirror = it.mirror
+    (mirror.mnt / "f").write_bytes(b"old")
+    mirror.umount()
+    hogs = [leg.parent / "hog" for leg in mirror.legs]
+    for leg, hog in zip(mirror.legs, hogs):
+        run("cp", "-al", leg, leg.parent / "backup")
+        fill_up(hog)
+        os.truncate(hog, hog.stat().st_size - (9 << 10))
+    os.sync()
+    mirror.mount()
+    (mirror.mnt / "f").unlink()
+    mirror.kill9()
+    mirror.mount()
+    assert "damaged" not in mirror.said()
+    for hog in hogs:
+        hog.unlink()
     it.finish()
