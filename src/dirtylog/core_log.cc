@@ -230,7 +230,7 @@ void CoreLog::StartCopy(const RegionKey& key) {
   Lock lock(mutex_);
   RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
   if (entry == nullptr) return;
-  entry->BeginCopy();
+  entry->ForgetMisses();
 }
 
 void CoreLog::AdvanceTail(const RegionKey& key, RegionRange range,

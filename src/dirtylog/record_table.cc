@@ -244,7 +244,7 @@ std::optional<EncodedRange> RecordTable::BlockedSubtree(absl::string_view path,
 
 void RecordTable::HandOut(Entry& entry) {
   entry.handed_out = true;
-  entry.BeginCopy();
+  entry.ForgetMisses();
   entry.handed_out_deep = !entry.record.deep.empty();
   deep_handed_out_ += entry.handed_out_deep;
 }
@@ -253,7 +253,7 @@ void RecordTable::EndWork(Entry& entry) {
   deep_handed_out_ -= entry.handed_out_deep;
   entry.handed_out = false;
   entry.handed_out_deep = false;
-  entry.BeginCopy();
+  entry.ForgetMisses();
 }
 
 void RecordTable::EndAllWork() {

@@ -45,8 +45,8 @@ class RecordTable {
     // Legs that may have lost since then what they were given.
     LegSet suspected;
 
-    // A copy that begins now sees all that was so far.
-    void BeginCopy() { missed_again = suspected = LegSet(); }
+    // Those two are about a copy: it begins anew, or has ended.
+    void ForgetMisses() { missed_again = suspected = LegSet(); }
   };
 
   Entry* Find(absl::string_view encoded);
