@@ -260,3 +260,37 @@ def test_old_legs_that_were_only_looked_at(scene, end):
     it.wait_back()
     assert (mnt / "f").read_text() == "newer"
     it.finish()
+
+
+def test_a_resolved_conflict_does_not_come_back(scene):
+    """Whose labels remember as much as they can, and which is away for the
+    next generations, too."""
+    it = scene("plain", "plain", "plain")
+    mirror, mnt = it.mirror, it.mirror.mnt
+    a, b, c = mirror.legs
+    absent = mirror.base / "absent"
+    (mnt / "f").write_text("x")
+    while mirror.status()["generation"] < 260:
+        mirror.cli("offline", mnt, "c")
+        mirror.cli("online", mnt, "c")
+        it.wait_state(2, "in-sync")
+    mirror.umount()
+    for legs in ([absent, b, absent], [a, absent, c]):
+        mirror.mount(legs=legs)
+        (mnt / "f").write_text(str(legs[0]))
+        mirror.umount()
+    with pytest.raises(MountFailed):
+        mirror.mount()
+    mirror.cli("resolve", "--keep", a, a, b, c)
+    mirror.mount(legs=[a, absent, c])
+    it.wait_state(2, "in-sync")
+    for _ in range(2):
+        mirror.cli("offline", mnt, "c")
+        (mnt / "f").write_text("kept")
+        mirror.cli("online", mnt, "c")
+        it.wait_state(2, "in-sync")
+    mirror.umount()
+    mirror.mount()
+    it.wait_back()
+    assert (mnt / "f").read_text() == "kept"
+    it.finish()
