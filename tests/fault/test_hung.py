@@ -169,7 +169,6 @@ def test_attaching_while_a_leg_hangs(scene):
                   ["umount", mirror.mnt]):
         since = time.monotonic()
         result = mirror.cli(*words, check=False, timeout=60)
-        print(result)
         assert time.monotonic() - since < (LEG_TIMEOUT + 5) * SLOWNESS, words
     assert result.returncode == 0
     wait_until(lambda: not mirror.alive())
