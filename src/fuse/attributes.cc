@@ -12,7 +12,8 @@ namespace {
 
 void AnswerAttributes(fuse_req_t request, NodeId id, const ObjectRef& object) {
   FileSystem& fs = FsOf(request);
-  const ErrnoOr<struct stat> st = fs.mirror().Stat(object);
+  const ErrnoOr<struct stat> st =
+      AskAbout(fs, object, [&] { return fs.mirror().Stat(object); });
   if (!st.ok()) return Answer(request, ErrorAbout(object, st.error()));
   const struct stat shown = fs.Show(*st, id);
   fuse_reply_attr(request, &shown, fs.AttrTimeout(shown));
@@ -95,9 +96,11 @@ void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int valid,
   }
   HeldObject object(fs, std::move(names), id);
   if (!object.ok()) return Answer(request, object.error());
-  const Errno error = AsksToTakeSetId(request, *object, valid)
-                          ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
-                          : SetAttributes(fs.mirror(), *object, *wanted, valid);
+  const Errno error = AskAbout(fs, *object, [&] {
+    return AsksToTakeSetId(request, *object, valid)
+               ? fs.mirror().Chown(*object, uid_t(-1), gid_t(-1))
+               : SetAttributes(fs.mirror(), *object, *wanted, valid);
+  });
   if (!error.ok()) return Answer(request, ErrorAbout(*object, error));
   AnswerAttributes(request, id, *object);
 }
@@ -124,7 +127,8 @@ void Getxattr(fuse_req_t request, fuse_ino_t id, const char* name,
   FileSystem& fs = FsOf(request);
   HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  const ErrnoOr<std::string> value = fs.mirror().GetXattr(*object, name);
+  const ErrnoOr<std::string> value = AskAbout(
+      fs, *object, [&] { return fs.mirror().GetXattr(*object, name); });
   if (!value.ok()) return Answer(request, ErrorAbout(*object, value.error()));
   AnswerSized(request, *value, size);
 }
@@ -133,7 +137,8 @@ void Listxattr(fuse_req_t request, fuse_ino_t id, size_t size) {
   FileSystem& fs = FsOf(request);
   HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  const ErrnoOr<std::vector<std::string>> list = fs.mirror().ListXattr(*object);
+  const ErrnoOr<std::vector<std::string>> list =
+      AskAbout(fs, *object, [&] { return fs.mirror().ListXattr(*object); });
   if (!list.ok()) return Answer(request, ErrorAbout(*object, list.error()));
   std::string text;
   // Others do not see these on a local file system; the daemon always does.
@@ -152,7 +157,9 @@ void ChangeXattr(fuse_req_t request, NodeId id, Change change) {
   FileSystem& fs = FsOf(request);
   HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  Answer(request, ErrorAbout(*object, change(fs.mirror(), *object)));
+  const Errno error =
+      AskAbout(fs, *object, [&] { return change(fs.mirror(), *object); });
+  Answer(request, ErrorAbout(*object, error));
 }
 
 void Setxattr(fuse_req_t request, fuse_ino_t id, const char* name,

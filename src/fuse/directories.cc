@@ -31,7 +31,8 @@ void Opendir(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
     const std::shared_ptr<OpenFile> open =
         fs.nodes().Open(id, fs.nodes().NewOpenFile());
     if (!open) return Answer(request, Errno(ESTALE));
-    const Errno error = fs.mirror().OpenForRead(*object, *open);
+    const Errno error = AskAbout(
+        fs, *object, [&] { return fs.mirror().OpenForRead(*object, *open); });
     if (!error.ok()) {
       fs.nodes().Close(id);
       return Answer(request, error);
@@ -59,7 +60,10 @@ Errno Load(FileSystem& fs, NodeId id, const std::optional<std::string>& path,
            DirHandle& dir) {
   dir.entries = {{".", 0, S_IFDIR}, {"..", 0, S_IFDIR}};
   if (!path) return kOk;
-  ErrnoOr<std::vector<DirEntry>> names = fs.mirror().ListDir(*path);
+  const auto list = [&] { return fs.mirror().ListDir(*path); };
+  ErrnoOr<std::vector<DirEntry>> names = AskAbout(fs, *path, list);
+  // One that is being emptied is no error.
+  if (names.ok() && fs.mirror().FailIfLabelIsGone()) names = list();
   if (!names.ok()) return names.error();
   dir.entries.reserve(names->size() + 2);
   std::move(names->begin(), names->end(), std::back_inserter(dir.entries));

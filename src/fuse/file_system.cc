@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "absl/time/clock.h"
 #include "fuse/request.h"
 #include "leg/object.h"
 
@@ -27,6 +28,11 @@ fuse_lowlevel_ops MakeOperations() {
   operations.flush = nullptr;
   return operations;
 }
+
+// For how long a new primary that answers neither yes nor no, for want of memory
+// say, is asked for the number of a file. Everybody waits.
+constexpr absl::Duration kLearningMax = absl::Seconds(2);
+constexpr absl::Duration kLearningPause = absl::Milliseconds(10);
 
 // Whether it is in effect from now on.
 bool Want(fuse_conn_info* connection, unsigned capability, bool wanted) {
@@ -101,8 +107,13 @@ void FileSystem::LearnIdentity() {
   const std::unique_lock names(mirror_->names_lock());
   while (!IdentityIsCurrent()) {
     const uint64_t epoch = mirror_->legs().primary_epoch();
-    nodes_.Rekey([this](const std::string& path) {
-      const ErrnoOr<struct stat> st = mirror_->StatPath(path);
+    const absl::Time deadline = absl::Now() + kLearningMax;
+    nodes_.Rekey([&](const std::string& path) {
+      ErrnoOr<struct stat> st = mirror_->StatPath(path);
+      while (!st.ok() && !IsAbsent(st.error()) && absl::Now() < deadline) {
+        absl::SleepFor(kLearningPause);
+        st = mirror_->StatPath(path);
+      }
       return st.ok() ? st->st_ino : ino_t{0};
     });
     identity_epoch_ = epoch;

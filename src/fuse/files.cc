@@ -42,10 +42,12 @@ void Open(fuse_req_t request, fuse_ino_t id, fuse_file_info* info) {
     const ErrnoOr<ObjectRef> object = ObjectOf(fs, id);
     if (!object.ok()) {
       error = object.error();
-    } else if (IsForWriting(info->flags)) {
-      error = ErrorAbout(*object, fs.mirror().OpenForWrite(*object, *file));
     } else {
-      error = ErrorAbout(*object, fs.mirror().OpenForRead(*object, *file));
+      error = ErrorAbout(*object, AskAbout(fs, *object, [&] {
+        return IsForWriting(info->flags)
+                   ? fs.mirror().OpenForWrite(*object, *file)
+                   : fs.mirror().OpenForRead(*object, *file);
+      }));
     }
     SetHandle(info, std::move(file));
   }
@@ -67,8 +69,9 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name,
     const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
     if (!path.ok()) return Answer(request, path.error());
     std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
-    const ErrnoOr<struct stat> st =
-        fs.mirror().Create(*path, 0, mode, caller, *file);
+    const ErrnoOr<struct stat> st = AskAbout(
+        fs, std::string(ParentPath(*path)),
+        [&] { return fs.mirror().Create(*path, 0, mode, caller, *file); });
     const bool made = st.ok();
     // The name came to be meanwhile: that is what is opened.
     const bool there = st.error() == Errno(EEXIST) && !(info->flags & O_EXCL);
@@ -109,8 +112,9 @@ void Tmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode,
     const std::optional<std::string> dir = fs.nodes().PathOf(parent);
     if (!dir) return Answer(request, Errno(ESTALE));
     std::shared_ptr<OpenFile> file = fs.nodes().NewOpenFile();
-    const ErrnoOr<struct stat> st =
-        fs.mirror().CreateUnnamed(*dir, info->flags, mode, caller, *file);
+    const ErrnoOr<struct stat> st = AskAbout(fs, *dir, [&] {
+      return fs.mirror().CreateUnnamed(*dir, info->flags, mode, caller, *file);
+    });
     if (!st.ok()) return Answer(request, st.error());
     entry.ino = fs.nodes().RememberUnnamed(*st, caller.asked_ns);
     entry.attr = *st;

@@ -84,6 +84,16 @@ void InodeTable::DetachNode(Node* node) {
   node->ino = 0;
 }
 
+// What had it is gone from the primary. If it has a name still, that was not
+// our doing, and the next primary may have it.
+void InodeTable::LoseNumber(Node* node) {
+  const ino_t ino = node->ino;
+  DetachNode(node);
+  if (node->name.parent == nullptr) return;
+  node->ino = ino;
+  node->primary = kNoPrimary;
+}
+
 NodeId InodeTable::Remember(NodeId parent, absl::string_view name,
                             const struct stat& st, int64_t created_ns) {
   std::lock_guard lock(mutex_);
@@ -120,7 +130,7 @@ NodeId InodeTable::RememberLocked(Node* parent, absl::string_view name,
                                   const struct stat& st, int64_t created_ns) {
   Node* node = FindNode(parent, name, st);
   if (node != nullptr && created_ns != 0) {
-    DetachNode(node);
+    LoseNumber(node);
     node = nullptr;
   }
   if (node == nullptr) node = NewNode(st, created_ns);
@@ -132,7 +142,7 @@ NodeId InodeTable::RememberLocked(Node* parent, absl::string_view name,
 
 NodeId InodeTable::RememberUnnamed(const struct stat& st, int64_t created_ns) {
   std::lock_guard lock(mutex_);
-  if (Node* stale = GetByIno(st.st_ino)) DetachNode(stale);
+  if (Node* stale = GetByIno(st.st_ino)) LoseNumber(stale);
   Node* node = NewNode(st, created_ns);
   ++node->lookups;
   return node->id;
@@ -166,7 +176,10 @@ void InodeTable::Release(Node* node) {
     if (node->name.parent != nullptr) drop(node->name);
     SetFirstName(node, {});
     if (node->more_names) {
-      std::for_each(node->more_names->begin(), node->more_names->end(), drop);
+      for (const Name& name : *node->more_names) {
+        more_names_.erase({name.parent, name.text});
+        drop(name);
+      }
     }
     delete node;
   }
@@ -196,6 +209,7 @@ void InodeTable::AddNameTo(Node* node, Node* parent, absl::string_view name) {
       return;
     }
     node->more_names->push_back({parent, std::string(name)});
+    more_names_.insert({parent, std::string(name)});
   }
   ++parent->children;
 }
@@ -210,12 +224,14 @@ bool InodeTable::DropNameOf(Node* node, const Node* parent,
     if (node->more_names) {
       next = std::move(node->more_names->back());
       node->more_names->pop_back();
+      more_names_.erase({next.parent, next.text});
     }
     SetFirstName(node, std::move(next));
   } else if (node->more_names) {
     const auto found =
         std::find_if(node->more_names->begin(), node->more_names->end(), same);
     if (found == node->more_names->end()) return false;
+    more_names_.erase({parent, found->text});
     node->more_names->erase(found);
   } else {
     return false;
@@ -366,6 +382,14 @@ NodeId InodeTable::Find(NodeId parent, absl::string_view name,
   std::lock_guard lock(mutex_);
   const Node* node = FindNode(Get(parent), name, st);
   return node == nullptr ? 0 : node->id;
+}
+
+bool InodeTable::IsKnown(NodeId parent_id, absl::string_view name) const {
+  std::lock_guard lock(mutex_);
+  const Node* parent = Get(parent_id);
+  if (parent == nullptr) return false;
+  return GetByName(parent, name) != nullptr ||
+         more_names_.contains({parent, std::string(name)});
 }
 
 void InodeTable::AddName(NodeId id, NodeId parent_id, absl::string_view name) {

@@ -64,6 +64,9 @@ class InodeTable {
   void LearnIno(NodeId id, ino_t ino);
   // The node of `st`, which has that name, or 0.
   NodeId Find(NodeId parent, absl::string_view name, const struct stat& st);
+  // Whether the kernel has been told of something by that name, and nobody has
+  // moved or removed it through us.
+  bool IsKnown(NodeId parent, absl::string_view name) const;
   // The number that users see: what it was when the kernel first learned of
   // the node, whatever leg is the primary now. `ino` for a node unknown.
   ino_t ShownIno(NodeId id, ino_t ino) const;
@@ -167,7 +170,10 @@ class InodeTable {
     }
   };
   static constexpr size_t kStripes = 1024;
+  // Of a file with several, all but the first.
+  using MoreNames = absl::flat_hash_set<std::pair<const Node*, std::string>>;
   static constexpr size_t kLossCounters = 1024;
+  static constexpr uint32_t kNoPrimary = UINT32_MAX;
 
   static size_t LossCounterOf(NodeId parent, absl::string_view name) {
     return absl::HashOf(parent, name) % kLossCounters;
@@ -183,6 +189,7 @@ class InodeTable {
   Node* NewNode(const struct stat& st, int64_t created_ns);
   void AttachNode(Node* node, ino_t ino);
   void DetachNode(Node* node);
+  void LoseNumber(Node* node);
   void SetFirstName(Node* node, Name name);
   void AddNameTo(Node* node, Node* parent, absl::string_view name);
   bool DropNameOf(Node* node, const Node* parent, absl::string_view name);
@@ -194,6 +201,7 @@ class InodeTable {
   absl::flat_hash_set<Node*, ById, ById> by_id_;
   absl::flat_hash_set<Node*, ByIno, ByIno> by_ino_;     // of this primary
   absl::flat_hash_set<Node*, ByName, ByName> by_name_;  // by the first of each
+  MoreNames more_names_;
   absl::flat_hash_set<Node*> open_;
   NodeId next_id_ = kRootNode + 1;
   uint32_t primary_ = 0;  // how many there were before

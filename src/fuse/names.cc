@@ -67,7 +67,9 @@ void MakeObject(fuse_req_t request, NodeId parent, const char* name,
   SharedNames names = HoldNames(fs);
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
-  const ErrnoOr<struct stat> st = make(fs.mirror(), *path, caller);
+  const ErrnoOr<struct stat> st =
+      AskAbout(fs, std::string(ParentPath(*path)),
+               [&] { return make(fs.mirror(), *path, caller); });
   if (!st.ok()) return Answer(request, st.error());
   AnswerMade(request, names, parent, name, *st, caller.asked_ns);
 }
@@ -107,7 +109,8 @@ void Link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent,
     if (!object.ok()) return Answer(request, object.error());
     const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
     if (!path.ok()) return Answer(request, path.error());
-    st = fs.mirror().Link(*object, *path);
+    st =
+        AskAbout(fs, *object, [&] { return fs.mirror().Link(*object, *path); });
     if (st.ok()) {
       fs.nodes().LearnIno(id, st->st_ino);
       fs.nodes().AddName(id, parent, name);
@@ -180,8 +183,7 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
   std::vector<LegFd> unlinked;  // goes last, after the answer and the locks
   SharedNames names = HoldNames(fs);
-  const ErrnoOr<struct stat> st =
-      StatToIdentify(fs, names, [&] { return PathToChange(fs, parent, name); });
+  const ErrnoOr<struct stat> st = StatToIdentify(fs, names, parent, name);
   if (!st.ok()) return Answer(request, st.error());
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
@@ -200,14 +202,13 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   }
   NoteDoubt(fs, error,
             {.from = {parent, name, id}, .ino = st->st_ino, .last = last});
-  Answer(request, error);
+  Answer(request, OrAgain(fs, error, *path));
 }
 
 void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
   SharedNames names = HoldNames(fs);
-  const ErrnoOr<struct stat> st =
-      StatToIdentify(fs, names, [&] { return PathToChange(fs, parent, name); });
+  const ErrnoOr<struct stat> st = StatToIdentify(fs, names, parent, name);
   if (!st.ok()) return Answer(request, st.error());
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
@@ -221,7 +222,7 @@ void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   }
   NoteDoubt(fs, error,
             {.from = {parent, name, id}, .ino = st->st_ino, .last = true});
-  Answer(request, error);
+  Answer(request, OrAgain(fs, error, *path));
 }
 
 // One of the two places of a rename.
@@ -240,7 +241,7 @@ struct RenameEnd {
     const ErrnoOr<std::string> found = PathToChange(fs, parent, name);
     if (!found.ok()) return found.error();
     path = *found;
-    st = fs.mirror().StatPath(path);
+    st = StatNamed(fs, parent, name, path);
     if (st.ok()) id = fs.nodes().Find(parent, name, *st);
     return st.ok() || st.error() == Errno(ENOENT) ? kOk : st.error();
   }
@@ -280,7 +281,8 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
                .to = to.place(),
                .exchange = exchange,
                .last = last});
-    return error;
+    const Errno about_from = OrAgain(fs, error, from.path);
+    return OrAgain(fs, about_from, std::string(ParentPath(to.path)));
   }
   NoteRenamed(nodes, from.place(), to.place(), exchange);
   return kOk;
@@ -331,7 +333,8 @@ void Readlink(fuse_req_t request, fuse_ino_t id) {
   const std::shared_lock stripe(fs.nodes().Stripe(id));
   const std::optional<std::string> path = fs.nodes().PathOf(id);
   if (!path) return Answer(request, Errno(ESTALE));
-  const ErrnoOr<std::string> target = fs.mirror().Readlink(*path);
+  const ErrnoOr<std::string> target =
+      AskAbout(fs, *path, [&] { return fs.mirror().Readlink(*path); });
   if (!target.ok()) return Answer(request, target.error());
   fuse_reply_readlink(request, target->c_str());
 }

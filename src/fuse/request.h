@@ -50,22 +50,6 @@ inline bool CameByOldName(FileSystem& fs, SharedNames& names, NodeId id) {
   return true;
 }
 
-// Attributes of the object at `path(fs)`, by whose inode number a node may be
-// found: never those of a leg that has become the primary just now. `names` is
-// let go for a moment where that happens, so the path is asked for again.
-template <typename PathOf>
-ErrnoOr<struct stat> StatToIdentify(FileSystem& fs, SharedNames& names,
-                                    PathOf path_of) {
-  for (;;) {
-    const auto path = path_of();
-    if (!path.ok()) return path.error();
-    ErrnoOr<struct stat> st = fs.mirror().StatPath(*path);
-    if (fs.IdentityIsCurrent()) return st;
-    names.unlock();
-    names = HoldNames(fs);
-  }
-}
-
 // What is in it never shows in the mount.
 inline bool IsPrivate(NodeId parent, absl::string_view name) {
   return parent == kRootNode && name == kPrivateDir;
@@ -81,6 +65,67 @@ inline ErrnoOr<std::string> PathToChange(FileSystem& fs, NodeId parent,
   return *std::move(path);
 }
 
+// The primary has answered `error` about `path`. Whether that is because
+// somebody removes it behind our back; another leg answers then. `known`: the
+// kernel has been told that something is there.
+inline bool IsGoneBehindOurBack(FileSystem& fs, Errno error,
+                                const std::string& path, bool known) {
+  if (error != Errno(ENOENT)) return false;
+  return fs.mirror().FailIfLabelIsGone() ||
+         (known && fs.mirror().FailIfNameIsGone(path));
+}
+
+// What to answer for a change of names: the kernel tries it again after ESTALE.
+inline Errno OrAgain(FileSystem& fs, Errno error, const std::string& path) {
+  return IsGoneBehindOurBack(fs, error, path, true) ? Errno(ESTALE) : error;
+}
+
+inline Errno ErrorOf(Errno answer) { return answer; }
+template <typename T>
+Errno ErrorOf(const ErrnoOr<T>& answer) {
+  return answer.error();
+}
+
+// What `ask()` answers, which is about something known at `path`; of another
+// leg, where the primary lacks what it should have.
+template <typename Ask>
+auto AskAbout(FileSystem& fs, const std::string& path, Ask ask) {
+  auto answer = ask();
+  if (IsGoneBehindOurBack(fs, ErrorOf(answer), path, true)) answer = ask();
+  return answer;
+}
+template <typename Ask>
+auto AskAbout(FileSystem& fs, const ObjectRef& object, Ask ask) {
+  return object.named ? AskAbout(fs, object.path, ask) : ask();
+}
+
+// Attributes of what has that name and that path. When another leg has become
+// the primary meanwhile, they are to be asked for again.
+inline ErrnoOr<struct stat> StatNamed(FileSystem& fs, NodeId parent,
+                                      absl::string_view name,
+                                      const std::string& path) {
+  const ErrnoOr<struct stat> st = fs.mirror().StatPath(path);
+  const bool known = !st.ok() && fs.nodes().IsKnown(parent, name);
+  (void)IsGoneBehindOurBack(fs, st.error(), path, known);
+  return st;
+}
+
+// Attributes of what has that name, by whose inode number a node may be found:
+// never those of a leg that has become the primary just now. `names` is let go
+// for a moment where that happens.
+inline ErrnoOr<struct stat> StatToIdentify(FileSystem& fs, SharedNames& names,
+                                           NodeId parent,
+                                           absl::string_view name) {
+  for (;;) {
+    const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
+    if (!path.ok()) return path.error();
+    const ErrnoOr<struct stat> st = StatNamed(fs, parent, name, *path);
+    if (fs.IdentityIsCurrent()) return st;
+    names.unlock();
+    names = HoldNames(fs);
+  }
+}
+
 // The answer for what has that name. ESTALE when it is replaced all the time,
 // each time before the leg has answered.
 inline ErrnoOr<fuse_entry_param> FindEntry(FileSystem& fs, SharedNames& names,
@@ -88,8 +133,7 @@ inline ErrnoOr<fuse_entry_param> FindEntry(FileSystem& fs, SharedNames& names,
   constexpr int kTriesMax = 16;
   for (int tries = 0; tries < kTriesMax; ++tries) {
     const uint64_t losses = fs.nodes().TimesLost(parent, name);
-    const ErrnoOr<struct stat> st = StatToIdentify(
-        fs, names, [&] { return PathToChange(fs, parent, name); });
+    const ErrnoOr<struct stat> st = StatToIdentify(fs, names, parent, name);
     if (!st.ok()) return st.error();
     const auto entry = fs.EntryFound(parent, name, *st, losses);
     if (entry) return *entry;
@@ -111,7 +155,10 @@ inline ErrnoOr<fuse_entry_param> EntryMade(FileSystem& fs, SharedNames& names,
 // else may have come to be.
 inline ErrnoOr<ObjectRef> ObjectOf(FileSystem& fs, NodeId id) {
   std::optional<ObjectRef> ref = fs.nodes().Ref(id);
-  if (!ref || (!ref->named && !ref->open)) return Errno(ESTALE);
+  // Whoever is about to open it may have come too late.
+  if (!ref || (!ref->named && !(ref->open && ref->open->was_opened()))) {
+    return Errno(ESTALE);
+  }
   return *std::move(ref);
 }
 

@@ -118,6 +118,8 @@ absl::Status WriteLabelDurable(int root_fd, const Label& label);
 
 // The same, as calls to the leg.
 absl::StatusOr<Label> ReadLabel(const Leg& leg);
+// False when there is none, whatever it may say; cheap.
+bool HasLabel(const Leg& leg);
 absl::Status WriteLabelDurable(const Leg& leg, const Label& label);
 
 // Renames it to label.detached, so that the directory is no leg any more.

@@ -153,10 +153,12 @@ Errno RetireLabelIn(int dir_fd) {
   return FromSyscall(fsync(dir_fd));
 }
 
+std::string LabelPath() { return absl::StrCat(kPrivateDir, "/", kLabelName); }
+
 // `overtaken`: the label was replaced meanwhile, and what was read may be of
 // two of them.
 absl::StatusOr<Label> ReadLabelOnce(int root_fd, bool* overtaken) {
-  const std::string name = absl::StrCat(kPrivateDir, "/", kLabelName);
+  const std::string name = LabelPath();
   const UniqueFd file(openat(root_fd, name.c_str(),
                              O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat st;
@@ -196,6 +198,15 @@ absl::Status WriteLabelDurable(int root_fd, const Label& label) {
 
 absl::StatusOr<Label> ReadLabel(const Leg& leg) {
   return leg.CallRoot([](int root) { return ReadLabel(root); });
+}
+
+bool HasLabel(const Leg& leg) {
+  const Errno error = leg.CallRoot([](int root) {
+    struct stat st;
+    return FromSyscall(
+        fstatat(root, LabelPath().c_str(), &st, AT_SYMLINK_NOFOLLOW));
+  });
+  return error != Errno(ENOENT);
 }
 
 absl::Status WriteLabelDurable(const Leg& leg, const Label& label) {

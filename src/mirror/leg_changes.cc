@@ -147,6 +147,32 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
   return true;
 }
 
+bool Mirror::FailIfLabelIsGone() {
+  const Leg& asked = primary();
+  return !HasLabel(asked) &&
+         TakeLegOut(asked, LegState::kFailed, "its label is gone", -1);
+}
+
+bool Mirror::FailIfNameIsGone(const std::string& path) {
+  const Leg& asked = primary();
+  const LegSlot heir = Heir(LegSet::Of(asked.slot()));
+  if (heir < 0) return false;
+  // Who is about to change the names there has been to the primary first.
+  const std::vector<RegionKey> held = {
+      RegionKey::Entries(std::string(ParentPath(path)))};
+  gate_.StartRecovery(held);
+  const bool gone =
+      asked.Stat(path).error() == Errno(ENOENT) && leg(heir).Stat(path).ok();
+  gate_.FinishRecovery(held);
+  if (!gone) return legs_->primary() != asked.slot();
+  std::lock_guard lock(changing_legs_);
+  const std::string reason =
+      absl::StrCat("somebody has removed \"", path, "\" there");
+  if (!TakeLegOutHeld(asked, LegState::kFailed, reason, heir)) return false;
+  MarkAll(*log_, LegSet::Of(asked.slot()));
+  return true;
+}
+
 bool Mirror::WhileHeld(const std::function<bool()>& change) {
   gate_.HoldClears();
   membership_->HoldChanges();

@@ -139,6 +139,13 @@ class Mirror {
   // `heir`: who becomes the primary if the leg is it; -1: whoever can.
   bool TakeLegOut(const Leg& leg, LegState why, const std::string& reason,
                   LegSlot heir);
+  // Somebody may be removing the primary behind our back. Whether its label is
+  // gone; it has failed then, and another leg answers.
+  bool FailIfLabelIsGone();
+  // The same if `path` is gone from it, and from no other leg, and no request
+  // has removed or moved it. All of it is compared when it is back. Not during
+  // a change, which would wait for itself.
+  bool FailIfNameIsGone(const std::string& path);
   // A leg is there (again). `accounted`: the log knows all that it lacks.
   absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
   absl::Status Promote(LegSlot slot);

@@ -60,6 +60,11 @@ LegSet OpenFile::writable_legs() const {
   return legs;
 }
 
+bool OpenFile::was_opened() const {
+  std::lock_guard lock(mutex_);
+  return !opened_.empty() || !gone_.empty();
+}
+
 void OpenFile::SetReadFd(LegSlot slot, LegFd fd, uint64_t epoch) {
   Set(slot, Use::kRead, std::move(fd), epoch);
 }

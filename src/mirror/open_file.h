@@ -33,6 +33,8 @@ class OpenFile {
   LegFd read_fd(LegSlot slot, uint64_t epoch = kAnyEpoch) const;
   LegFd write_fd(LegSlot slot, uint64_t epoch = kAnyEpoch) const;
   LegSet writable_legs() const;
+  // On any leg, which may be gone since.
+  bool was_opened() const;
 
   // Legs that did not take a change of a file without a name: nothing else
   // tells, and what they have must not get a name.

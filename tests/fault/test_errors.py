@@ -383,3 +383,26 @@ def test_a_file_that_cannot_be_looked_at_at_the_failover(scene, options):
     assert (mnt / "f1").read_bytes() == b"an innocent file"
     assert (mnt / "f2").read_bytes() == b"2ND content"
     it.finish()
+
+
+@fails_legs
+def test_the_new_primary_is_short_of_memory(scene):
+    """An open file of several names stays what it is: whether it is there
+    still cannot be told before the leg says yes or no."""
+    it = scene("faulty", "faulty")
+    mnt = it.mirror.mnt
+    (mnt / "f").write_bytes(b"before")
+    os.link(mnt / "f", mnt / "g")
+    os.stat(mnt / "g")
+    with open(mnt / "f", "r+b", buffering=0) as file:
+        rule = it.things[1].fail(["lookup", "getattr", "open"], errno.ENOMEM,
+                                 path="[fg]", count=6)
+        it.things[0].die()
+        (mnt / "other").write_bytes(b"notices")
+        assert it.things[1].struck(rule) > 0
+        file.write(b"after!")
+        os.fsync(file.fileno())
+        assert os.fstat(file.fileno()).st_nlink == 2
+    assert (mnt / "g").read_bytes() == b"after!"
+    it.things[0].restart()
+    it.finish()

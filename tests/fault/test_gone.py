@@ -10,7 +10,7 @@ import pytest
 
 from support import compare
 from support.mirror import run, wait_until
-from support.scene import fails_legs, needs_command, not_yet
+from support.scene import fails_legs, needs_command
 
 pytestmark = pytest.mark.timeout_s(400)
 
@@ -251,9 +251,7 @@ def test_a_leg_is_emptied(scene, number):
 
 @fails_legs
 @needs_command("replace")
-@pytest.mark.parametrize("number", [
-    pytest.param(0, marks=not_yet("answer of another leg for what somebody "
-                                  "removed from the primary")), 1])
+@pytest.mark.parametrize("number", [0, 1])
 def test_a_whole_leg_is_removed(scene, number):
     """rm -rf of all, label included. It cannot come back; another directory
     takes its place."""

@@ -120,6 +120,40 @@ TEST_F(InodeTableTest, NamesExchangedAfterAChangeOfPrimary) {
   EXPECT_EQ(table_.Find(kRootNode, "a", File(31)), b);
 }
 
+TEST_F(InodeTableTest, WhatWasRemovedFromThePrimaryOnlyIsOneNodeAtTheNext) {
+  const NodeId node = Look(kRootNode, "a", File(10, 2));
+  EXPECT_EQ(Look(kRootNode, "b", File(10, 2)), node);
+  const NodeId other = Look(kRootNode, "c", File(11));
+  // Its number has come back.
+  const NodeId made = table_.Remember(kRootNode, "new", File(10), 1);
+  EXPECT_NE(made, node);
+  EXPECT_EQ(table_.Find(kRootNode, "new", File(10)), made);
+  Rekey({{"a", 20}});
+  EXPECT_EQ(Look(kRootNode, "b", File(20, 2)), node);
+  EXPECT_EQ(Look(kRootNode, "a", File(20, 2)), node);
+  EXPECT_EQ(Look(kRootNode, "new", File(21)), made);
+  EXPECT_EQ(Look(kRootNode, "c", File(22)), other);
+}
+
+TEST_F(InodeTableTest, NamesOfSeveralAreKnownUntilTheyGo) {
+  const NodeId node = Look(kRootNode, "a", File(10, 3));
+  Look(kRootNode, "b", File(10, 3));
+  Look(kRootNode, "c", File(10, 3));
+  EXPECT_TRUE(table_.IsKnown(kRootNode, "a"));
+  EXPECT_TRUE(table_.IsKnown(kRootNode, "b"));
+  EXPECT_FALSE(table_.IsKnown(kRootNode, "d"));
+  EXPECT_FALSE(table_.IsKnown(node + 1, "a"));
+  table_.RemoveName(node, kRootNode, "a");
+  table_.MoveName(node, kRootNode, "b", kRootNode, "d");
+  EXPECT_FALSE(table_.IsKnown(kRootNode, "a"));
+  EXPECT_FALSE(table_.IsKnown(kRootNode, "b"));
+  EXPECT_TRUE(table_.IsKnown(kRootNode, "c"));
+  EXPECT_TRUE(table_.IsKnown(kRootNode, "d"));
+  table_.Forget(node, 3);
+  EXPECT_FALSE(table_.IsKnown(kRootNode, "c"));
+  EXPECT_FALSE(table_.IsKnown(kRootNode, "d"));
+}
+
 TEST_F(InodeTableTest, WhatIsAboutToGoIsFoundByItsNameOnly) {
   const NodeId node = Look(kRootNode, "a", File(10));
   table_.Detach(node);
