@@ -17,6 +17,22 @@ uint64_t CallTarget::Progress() {
   return progress_ ? progress_() : 0;
 }
 
+void CallTarget::BeginWait(Clock::time_point since) {
+  std::lock_guard lock(mutex_);
+  waits_.insert(since);
+}
+
+void CallTarget::EndWait(Clock::time_point since) {
+  std::lock_guard lock(mutex_);
+  waits_.erase(waits_.find(since));
+}
+
+absl::Duration CallTarget::WaitedFor() const {
+  std::lock_guard lock(mutex_);
+  if (waits_.empty()) return absl::ZeroDuration();
+  return absl::FromChrono(Clock::now() - *waits_.begin());
+}
+
 void CallTarget::SetHungListener(std::function<void()> listener) {
   std::lock_guard lock(listener_mutex_);
   listener_ = std::move(listener);

@@ -12,13 +12,16 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "base/fd.h"
 #include "base/handover_lock.h"
 
@@ -41,6 +44,13 @@ class CallTarget : public std::enable_shared_from_this<CallTarget> {
   // When the last of them returned, ns since 1970; 0: there was none.
   int64_t last_late_end_ns() const { return last_late_end_ns_.load(); }
 
+  // Somebody has been waiting for an answer since then, until taken back.
+  using Clock = std::chrono::steady_clock;
+  void BeginWait(Clock::time_point since);
+  void EndWait(Clock::time_point since);
+  // How long the one who has waited longest has waited; zero: nobody does.
+  absl::Duration WaitedFor() const;
+
   // Called once each time that it begins to hang, by a fiber of its own that
   // holds no lock. When this returns, the listener set before is not running
   // any more; so it may be taken away by who must not be called after it.
@@ -61,7 +71,8 @@ class CallTarget : public std::enable_shared_from_this<CallTarget> {
   std::atomic<int64_t> last_late_end_ns_{0};
   HandoverMutex listener_mutex_;
   std::function<void()> listener_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::multiset<Clock::time_point> waits_;
   std::function<uint64_t()> progress_;
   std::vector<UniqueFd> to_close_;
 };

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/call_target.h"
@@ -76,7 +77,9 @@ class Carrier {
   };
   // What the watchdog noted when it first saw the call that is out.
   struct Sighting {
-    uint64_t call;
+    Sighting(uint64_t seen, std::shared_ptr<CallTarget> target)
+        : call(seen), patience(std::move(target)) {}
+    const uint64_t call;
     Patience patience;
   };
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
-#include <chrono>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "base/call_target.h"
@@ -14,14 +15,22 @@ namespace mirrorfs {
 // ever. A target that hangs for another call is not waited for.
 class Patience {
  public:
-  explicit Patience(CallTarget& target)
-      : first_(Clock::now()), since_(first_), progress_(target.Progress()) {}
+  explicit Patience(std::shared_ptr<CallTarget> target)
+      : target_(std::move(target)),
+        first_(Clock::now()),
+        since_(first_),
+        progress_(target_->Progress()) {
+    target_->BeginWait(first_);
+  }
+  ~Patience() { target_->EndWait(first_); }
+  Patience(const Patience&) = delete;
+  Patience& operator=(const Patience&) = delete;
 
-  bool IsOver(CallTarget& target, absl::Duration timeout) {
-    if (target.hung()) return true;
+  bool IsOver(absl::Duration timeout) {
+    if (target_->hung()) return true;
     const Clock::time_point now = Clock::now();
     if (absl::FromChrono(now - since_) < timeout) return false;
-    const uint64_t progress = target.Progress();
+    const uint64_t progress = target_->Progress();
     if (progress == progress_ ||
         absl::FromChrono(now - first_) >= timeout * kTimeoutsMax) {
       return true;
@@ -32,10 +41,11 @@ class Patience {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = CallTarget::Clock;
   static constexpr int kTimeoutsMax = 10;
 
-  Clock::time_point first_;
+  const std::shared_ptr<CallTarget> target_;
+  const Clock::time_point first_;
   Clock::time_point since_;  // it got something done
   uint64_t progress_;
 };

@@ -97,6 +97,7 @@ bool Watchdog::TakeOverdueFibers() {
     // does not run; a call that ends meanwhile waits for mutex_.
     if (!out || !carrier->state_.compare_exchange_strong(
                     call, Carrier::kSeized, std::memory_order_acq_rel)) {
+      if (call != Carrier::kSeized) carrier->sighting_.reset();
       continue;
     }
     if (IsOverdue(*carrier, call) && TakeFiber(*carrier)) {
@@ -109,12 +110,11 @@ bool Watchdog::TakeOverdueFibers() {
 }
 
 bool Watchdog::IsOverdue(Carrier& carrier, uint64_t call) {
-  CallTarget& target = *carrier.fiber_->target;
   std::optional<Carrier::Sighting>& seen = carrier.sighting_;
   if (!seen || seen->call != call) {
-    seen.emplace(Carrier::Sighting{call, Patience(target)});
+    seen.emplace(call, carrier.fiber_->target->shared_from_this());
   }
-  return seen->patience.IsOver(target, timeout_);
+  return seen->patience.IsOver(timeout_);
 }
 
 bool Watchdog::TakeFiber(Carrier& carrier) {

@@ -29,6 +29,7 @@ LegStatus ParseLeg(const json& leg) {
   status.state = StringAt(leg, "state");
   status.reason = StringAt(leg, "reason");
   status.replaces = StringAt(leg, "replaces");
+  status.unanswered_seconds = NumberAt(leg, "unanswered_s");
   status.primary = BoolAt(leg, "primary");
   status.write_mostly = BoolAt(leg, "write_mostly");
   const json* free_bytes = Find(leg, "free_bytes");

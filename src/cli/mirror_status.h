@@ -23,6 +23,8 @@ struct LegStatus {
   std::string state;     // in-sync, resync, failed, offline, missing, stale
   std::string reason;    // why it is down, when more is known
   std::string replaces;  // the name of the leg whose place it will take
+  // For how long it has not answered a call, as far as that is noticed.
+  uint64_t unanswered_seconds = 0;
   bool primary = false;
   bool write_mostly = false;
   bool free_known = false;

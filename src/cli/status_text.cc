@@ -56,6 +56,13 @@ constexpr StateAdvice kStateAdvice[] = {
     {"resync", "is catching up", "are catching up", "none needed"},
 };
 
+// A disk that spins up, or is busy, may take that long.
+constexpr uint64_t kSlowSeconds = 5;
+
+bool IsSlow(const LegStatus& leg) {
+  return leg.unanswered_seconds >= kSlowSeconds;
+}
+
 std::string SafeOn(const MirrorStatus& mirror) {
   return absl::StrCat("writes are safe on ",
                       Count(mirror.InSyncLegs(), "leg", "legs"));
@@ -113,6 +120,10 @@ std::string LogText(const MirrorStatus& mirror) {
 std::string Remark(const LegStatus& leg) {
   std::vector<std::string> parts;
   if (!leg.reason.empty()) parts.push_back(Printable(leg.reason));
+  if (IsSlow(leg)) {
+    parts.push_back(
+        absl::StrCat("no answer for ", leg.unanswered_seconds, " s"));
+  }
   if (leg.write_mostly) parts.push_back("write-mostly");
   if (leg.state == "resync") {
     const std::string speed = ResyncSpeed(ResyncOf(leg));

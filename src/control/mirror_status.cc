@@ -80,6 +80,8 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
   const LabelMember* replaced = label.FindMember(member.replaces);
   if (replaced != nullptr) json["replaces"] = replaced->name;
   if (mirror.present().has(slot)) {
+    json["unanswered_s"] =
+        absl::ToInt64Seconds(mirror.leg(slot).target()->WaitedFor());
     const std::optional<uint64_t> free = figures.free_bytes[slot];
     if (free) json["free_bytes"] = *free;
   }

@@ -69,8 +69,9 @@ class Round {
  public:
   Round(std::unique_ptr<Ring> ring, const std::vector<LegFd>& fds)
       : ring_(std::move(ring)), fds_(fds), pending_(fds.size(), true) {
-    for (const LegFd& fd : fds) patience_.emplace_back(*fd.leg());
-    pending_[0] = false;  // was not asked of the ring
+    for (const LegFd& fd : fds)
+      patience_.push_back(std::make_unique<Patience>(fd.leg()));
+    Ended(0);  // was not asked of the ring
   }
 
   // Until all are done, or none of those left is to be waited for.
@@ -78,12 +79,12 @@ class Round {
     while (left() > 0) {
       if (const std::optional<Ring::Done> done = ring_->Next(kLookNs)) {
         results[done->index] = done->result;
-        pending_[done->index] = false;
+        Ended(done->index);
         continue;
       }
       bool hopeless = timeout != absl::InfiniteDuration();
       for (size_t i = 0; hopeless && i < fds_.size(); ++i) {
-        hopeless = !pending_[i] || patience_[i].IsOver(*fds_[i].leg(), timeout);
+        hopeless = !pending_[i] || patience_[i]->IsOver(timeout);
       }
       if (!hopeless) continue;
       for (size_t i = 0; i < fds_.size(); ++i) {
@@ -108,7 +109,7 @@ class Round {
     while (left() > 0) {
       const std::optional<Ring::Done> done = ring_->Next(kLookNs);
       if (!done) continue;
-      pending_[done->index] = false;
+      Ended(done->index);
       const std::shared_ptr<CallTarget> leg = fds_[done->index].leg();
       fds_[done->index] = LegFd();
       leg->EndLateCall();
@@ -116,10 +117,15 @@ class Round {
   }
 
  private:
+  void Ended(size_t index) {
+    pending_[index] = false;
+    patience_[index].reset();
+  }
+
   std::unique_ptr<Ring> ring_;
   std::vector<LegFd> fds_;
   std::vector<bool> pending_;
-  std::vector<Patience> patience_;
+  std::vector<std::unique_ptr<Patience>> patience_;
 };
 
 void GiveUp(std::shared_ptr<Round> round) {

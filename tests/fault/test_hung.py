@@ -87,6 +87,36 @@ def test_a_late_write_is_discarded(scene):
     assert (it.stores[1] / "f").read_bytes().startswith(b"newer newer")
 
 
+@pytest.mark.parametrize("what", ["write", "fsync"])
+def test_status_says_who_is_waited_for(scene, what):
+    """Before the leg fails; and only that one."""
+    it = scene("plain", "faulty", options=["leg-timeout=60s"])
+    path = it.mirror.mnt / "f"
+    path.write_bytes(b"old")
+    it.things[1].hang(what, spare_private=True)
+
+    def write():
+        with open(path, "wb", buffering=0) as file:
+            file.write(b"new")
+            os.fsync(file.fileno())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        wait_until(lambda: it.leg(1)["unanswered_s"] >= 5, timeout=60,
+                   what="the wait to show")
+        said = it.mirror.cli("status", it.mirror.mnt).stdout
+        line, = [row for row in said.splitlines() if "no answer for" in row]
+        assert line.split()[0] == it.names[1]
+        assert it.leg(0)["unanswered_s"] == 0
+        assert it.state(1) == "in-sync"
+    finally:
+        it.things[1].clear()
+        writer.join()
+    wait_until(lambda: it.leg(1)["unanswered_s"] == 0, what="the answer")
+    it.finish()
+
+
 def test_slow_is_not_hung(scene):
     """A leg that takes its time is waited for."""
     it = scene("plain", "faulty")
