@@ -33,14 +33,19 @@ absl::Duration CallTarget::WaitedFor() const {
   return absl::FromChrono(Clock::now() - *waits_.begin());
 }
 
-void CallTarget::SetHungListener(std::function<void()> listener) {
+void CallTarget::SetListeners(Listeners listeners) {
   std::lock_guard lock(listener_mutex_);
-  listener_ = std::move(listener);
+  listeners_ = std::move(listeners);
 }
 
-void CallTarget::TellListener() {
+void CallTarget::TellSlow() {
   std::lock_guard lock(listener_mutex_);
-  if (listener_) listener_();
+  if (listeners_.slow) listeners_.slow();
+}
+
+void CallTarget::TellHung() {
+  std::lock_guard lock(listener_mutex_);
+  if (listeners_.hung) listeners_.hung();
 }
 
 void CallTarget::CloseLater(UniqueFd fd) {

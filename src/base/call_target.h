@@ -51,11 +51,18 @@ class CallTarget : public std::enable_shared_from_this<CallTarget> {
   // How long the one who has waited longest has waited; zero: nobody does.
   absl::Duration WaitedFor() const;
 
-  // Called once each time that it begins to hang, by a fiber of its own that
-  // holds no lock. When this returns, the listener set before is not running
-  // any more; so it may be taken away by who must not be called after it.
-  void SetHungListener(std::function<void()> listener);
-  void TellListener();
+  // Called by a fiber that holds no lock which they want: `slow` once for each
+  // call that is out for a good part of its time, and `hung` once each time
+  // that the target begins to hang.
+  struct Listeners {
+    std::function<void()> slow;
+    std::function<void()> hung;
+  };
+  // When this returns, those set before are not running any more; so they may
+  // be taken away by who must not be called after it.
+  void SetListeners(Listeners listeners);
+  void TellSlow();
+  void TellHung();
 
   // Closes it when the target does not hang any more.
   void CloseLater(UniqueFd fd);
@@ -70,7 +77,7 @@ class CallTarget : public std::enable_shared_from_this<CallTarget> {
   std::atomic<int> late_calls_{0};
   std::atomic<int64_t> last_late_end_ns_{0};
   HandoverMutex listener_mutex_;
-  std::function<void()> listener_;
+  Listeners listeners_;
   mutable std::mutex mutex_;
   std::multiset<Clock::time_point> waits_;
   std::function<uint64_t()> progress_;

@@ -26,6 +26,13 @@ class Patience {
   Patience(const Patience&) = delete;
   Patience& operator=(const Patience&) = delete;
 
+  // Once, when a good part of the time-out has passed.
+  bool BecomesSlow(absl::Duration timeout) {
+    if (is_slow_) return false;
+    is_slow_ = absl::FromChrono(Clock::now() - first_) >= timeout / kSlowPart;
+    return is_slow_;
+  }
+
   bool IsOver(absl::Duration timeout) {
     if (target_->hung()) return true;
     const Clock::time_point now = Clock::now();
@@ -43,11 +50,13 @@ class Patience {
  private:
   using Clock = CallTarget::Clock;
   static constexpr int kTimeoutsMax = 10;
+  static constexpr int kSlowPart = 10;
 
   const std::shared_ptr<CallTarget> target_;
   const Clock::time_point first_;
   Clock::time_point since_;  // it got something done
   uint64_t progress_;
+  bool is_slow_ = false;
 };
 
 }  // namespace mirrorfs

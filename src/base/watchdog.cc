@@ -114,6 +114,11 @@ bool Watchdog::IsOverdue(Carrier& carrier, uint64_t call) {
   if (!seen || seen->call != call) {
     seen.emplace(call, carrier.fiber_->target->shared_from_this());
   }
+  if (seen->patience.BecomesSlow(timeout_)) {
+    to_tell_.push_back([target = carrier.fiber_->target->shared_from_this()] {
+      target->TellSlow();
+    });
+  }
   return seen->patience.IsOver(timeout_);
 }
 
@@ -135,7 +140,7 @@ bool Watchdog::TakeFiber(Carrier& carrier) {
   if (first) {
     spdlog::error("{}: does not answer; going on without it",
                   left->target->name());
-    to_tell_.push_back(left->target);
+    to_tell_.push_back([target = left->target] { target->TellHung(); });
   }
   carrier.left_ = std::move(left);
   return true;
@@ -143,9 +148,8 @@ bool Watchdog::TakeFiber(Carrier& carrier) {
 
 void Watchdog::TellListeners() {
   while (!to_tell_.empty()) {
-    const std::shared_ptr<CallTarget> target = to_tell_.back();
     try {
-      Fiber(this, "hung", [target] { target->TellListener(); }).Detach();
+      Fiber(this, "tell", to_tell_.back()).Detach();
     } catch (const std::system_error&) {
       return;  // at the next look
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -57,7 +58,8 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
   mutable std::mutex mutex_;
   absl::flat_hash_set<Carrier*> carriers_;
   int left_behind_ = 0;
-  std::vector<std::shared_ptr<CallTarget>> to_tell_;
+  // What listeners are to be told, each by a fiber of its own.
+  std::vector<std::function<void()>> to_tell_;
   std::condition_variable stop_;
   bool stopping_ = false;
   std::thread thread_;

@@ -380,14 +380,14 @@ void CoreLog::QueueAllLocked() {
 }
 
 absl::Status CoreLog::MoveStore(
-    const std::string& dir, const std::string& log_uuid,
+    const StorePlace& place, const std::string& log_uuid,
     const std::function<absl::Status(const std::string& session)>& note) {
   Lock lock(mutex_);
   WaitForWriter(lock);
   if (phase_ != Phase::kRunning) return UsableLocked();
   writing_ = true;  // who flushes waits
   lock.unlock();
-  const absl::StatusOr<std::string> session = Rebind(dir, log_uuid);
+  const absl::StatusOr<std::string> session = Rebind(place, log_uuid);
   lock.lock();
   QueueAllLocked();
   const uint64_t covered = last_change_;
@@ -404,7 +404,7 @@ absl::Status CoreLog::MoveStore(
   return status;
 }
 
-absl::StatusOr<std::string> CoreLog::Rebind(const std::string& dir,
+absl::StatusOr<std::string> CoreLog::Rebind(const StorePlace& place,
                                             const std::string& log_uuid) {
   return std::string();
 }

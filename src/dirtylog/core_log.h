@@ -77,7 +77,7 @@ class CoreLog : public DirtyLog {
   void SuspectDirty(LegSet legs) override;
   void ForgetLegs(LegSet legs) override;
   absl::Status MoveStore(
-      const std::string& dir, const std::string& log_uuid,
+      const StorePlace& place, const std::string& log_uuid,
       const std::function<absl::Status(const std::string& session)>& note)
       override;
   SyncCount GetSyncCount(LegSet legs) override;
@@ -106,8 +106,8 @@ class CoreLog : public DirtyLog {
   // Writes the batch as one; when `durable`, it and all earlier ones are
   // durable on return.
   virtual absl::Status Store(const std::vector<Change>& batch, bool durable);
-  // Makes an empty store in `dir` and uses that from now on. Its session.
-  virtual absl::StatusOr<std::string> Rebind(const std::string& dir,
+  // Makes an empty store there and uses that from now on. Its session.
+  virtual absl::StatusOr<std::string> Rebind(const StorePlace& place,
                                              const std::string& log_uuid);
 
   // Health letter of dm's status line: A alive, D failed.

@@ -27,18 +27,28 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "base/call_target.h"
 #include "region/leg_set.h"
 #include "region/region_key.h"
 #include "region/region_range.h"
 #include "region/region_record.h"
 
 namespace mirrorfs {
+
+// Where a store is: a directory, whose parent must exist, and what calls to it
+// hang on. Null: on nothing but that. A store that lies on a leg hangs with it,
+// and is not waited for a second time.
+struct StorePlace {
+  std::string dir;
+  std::shared_ptr<CallTarget> target;
+};
 
 class DirtyLog {
  public:
@@ -208,12 +218,12 @@ class DirtyLog {
   // Nothing is missing on `legs` any more: they are no members.
   virtual void ForgetLegs(LegSet legs) = 0;
 
-  // The store, for types that have one, is a new one in directory `dir` from
-  // now on and holds all that is known; a failure (L7) is over. `note` is told
-  // the new store's session and has to note it durably; until it has, no Flush
+  // The store, for types that have one, is a new one at `place` from now on and
+  // holds all that is known; a failure (L7) is over. `note` is told the new
+  // store's session and has to note it durably; until it has, no Flush
   // succeeds. After an error the log stays failed.
   virtual absl::Status MoveStore(
-      const std::string& dir, const std::string& log_uuid,
+      const StorePlace& place, const std::string& log_uuid,
       const std::function<absl::Status(const std::string& session)>& note) = 0;
 
   virtual SyncCount GetSyncCount(LegSet legs) = 0;

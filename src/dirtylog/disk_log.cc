@@ -159,38 +159,39 @@ class DiskLog::Db {
 
 absl::StatusOr<std::unique_ptr<DiskLog::Db>> DiskLog::Db::Create(
     const DiskLogOptions& options) {
-  if (absl::Status made = MakeStoreDir(options.dir); !made.ok()) return made;
+  if (absl::Status made = MakeStoreDir(options.place.dir); !made.ok())
+    return made;
   absl::StatusOr<std::unique_ptr<Db>> db = CreateIn(options);
   // Where there is no space for it, labels may need what it took.
-  if (!db.ok()) RemoveStoreDir(options.dir);
+  if (!db.ok()) RemoveStoreDir(options.place.dir);
   return db;
 }
 
 absl::StatusOr<std::unique_ptr<DiskLog::Db>> DiskLog::Db::CreateIn(
     const DiskLogOptions& options) {
   absl::StatusOr<TailFile> tail =
-      TailFile::Create(StoreTailPath(options.dir), options.log_uuid);
+      TailFile::Create(StoreTailPath(options.place.dir), options.log_uuid);
   if (!tail.ok()) return tail.status();
-  std::unique_ptr<Db> db(new Db(options.dir, *std::move(tail)));
+  std::unique_ptr<Db> db(new Db(options.place.dir, *std::move(tail)));
   absl::Status status = db->Open(/*create=*/true);
   if (status.ok()) status = db->WriteIdentity(options);
-  if (status.ok()) status = SyncStoreDir(options.dir);
+  if (status.ok()) status = SyncStoreDir(options.place.dir);
   if (!status.ok()) return status;
   return db;
 }
 
 absl::StatusOr<std::unique_ptr<DiskLog::Db>> DiskLog::Db::OpenExisting(
     const DiskLogOptions& options) {
-  if (absl::Status there = CheckStoreDir(options.dir); !there.ok()) {
+  if (absl::Status there = CheckStoreDir(options.place.dir); !there.ok()) {
     return there;
   }
   absl::StatusOr<TailFile> tail =
-      TailFile::Open(StoreTailPath(options.dir), options.log_uuid);
+      TailFile::Open(StoreTailPath(options.place.dir), options.log_uuid);
   if (!tail.ok()) return tail.status();
   absl::Status status;
-  if (options.check_apart) status = CheckStoreApart(options.dir);
+  if (options.check_apart) status = CheckStoreApart(options.place.dir);
   if (!status.ok()) return status;
-  std::unique_ptr<Db> db(new Db(options.dir, *std::move(tail)));
+  std::unique_ptr<Db> db(new Db(options.place.dir, *std::move(tail)));
   status = db->Open(/*create=*/false);
   if (status.ok()) status = db->CheckIdentity(options);
   if (status.ok()) status = db->CheckSession(options.expected_session);
@@ -332,7 +333,9 @@ DiskLog::~DiskLog() { Close(std::move(store_)); }
 absl::StatusOr<DiskLog::OpenStore> DiskLog::OpenOne(
     const DiskLogOptions& options, const std::string& session) {
   OpenStore store;
-  store.target = std::make_shared<CallTarget>(options.dir);
+  const std::string& dir = options.place.dir;
+  store.target = options.place.target;
+  if (store.target == nullptr) store.target = std::make_shared<CallTarget>(dir);
   using SharedDb = std::shared_ptr<Db>;
   absl::StatusOr<SharedDb> db =
       MakeCall(*store.target, [options, session]() -> absl::StatusOr<SharedDb> {
@@ -344,7 +347,7 @@ absl::StatusOr<DiskLog::OpenStore> DiskLog::OpenOne(
         if (!status.ok()) return status;
         return SharedDb(*std::move(db));
       });
-  if (!db.ok()) return AsUnavailable(db.status(), options.dir);
+  if (!db.ok()) return AsUnavailable(db.status(), dir);
   store.db = *std::move(db);
   return store;
 }
@@ -375,11 +378,16 @@ void DiskLog::Close(OpenStore store) {
   }
 }
 
+// It may still write, and must not be asked for more meanwhile.
+void DiskLog::GiveUp() {
+  Close(std::exchange(store_, OpenStore{store_.target, nullptr}));
+}
+
 std::string DiskLog::Status(StatusKind kind) {
   std::string dir;
   {
     std::lock_guard lock(place_mutex_);
-    dir = options_.dir;
+    dir = options_.place.dir;
   }
   if (kind == StatusKind::kTable) {
     return absl::StrCat("disk 2 ", dir, " ", GetRegionSize());
@@ -389,7 +397,7 @@ std::string DiskLog::Status(StatusKind kind) {
 
 absl::Status DiskLog::Load(std::vector<Loaded>& loaded) {
   using Records = std::vector<Loaded>;
-  if (store_.db == nullptr) return AsUnavailable(GivenUp(), options_.dir);
+  if (store_.db == nullptr) return AsUnavailable(GivenUp(), options_.place.dir);
   absl::StatusOr<Records> found =
       MakeCall(*store_.target, [db = store_.db]() -> absl::StatusOr<Records> {
         Records found;
@@ -397,8 +405,8 @@ absl::Status DiskLog::Load(std::vector<Loaded>& loaded) {
         if (!status.ok()) return status;
         return found;
       });
-  if (absl::IsDeadlineExceeded(found.status())) store_.db = nullptr;
-  if (!found.ok()) return AsUnavailable(found.status(), options_.dir);
+  if (absl::IsDeadlineExceeded(found.status())) GiveUp();
+  if (!found.ok()) return AsUnavailable(found.status(), options_.place.dir);
   loaded = *std::move(found);
   return absl::OkStatus();
 }
@@ -414,27 +422,26 @@ absl::Status DiskLog::Store(const std::vector<Change>& batch, bool durable) {
       writes.Delete(key);
     }
   }
-  if (store_.db == nullptr) return AsUnavailable(GivenUp(), options_.dir);
+  if (store_.db == nullptr) return AsUnavailable(GivenUp(), options_.place.dir);
   const absl::Status status =
       MakeCall(*store_.target,
                [db = store_.db, writes = std::move(writes), durable]() mutable {
                  return db->Write(writes, durable);
                });
-  // It may still write, and must not be asked for more meanwhile.
-  if (absl::IsDeadlineExceeded(status)) store_.db = nullptr;
-  return AsUnavailable(status, options_.dir);
+  if (absl::IsDeadlineExceeded(status)) GiveUp();
+  return AsUnavailable(status, options_.place.dir);
 }
 
-absl::StatusOr<std::string> DiskLog::Rebind(const std::string& dir,
+absl::StatusOr<std::string> DiskLog::Rebind(const StorePlace& place,
                                             const std::string& log_uuid) {
   DiskLogOptions options = options_;
-  options.dir = dir;
+  options.place = place;
   options.log_uuid = log_uuid;
   options.expected_session.clear();
   const std::string session = NewUuid();
   // One store at a time in a directory.
-  if (dir == options_.dir) {
-    Close(std::exchange(store_, OpenStore{store_.target, nullptr}));
+  if (place.dir == options_.place.dir) {
+    GiveUp();
   }
   absl::StatusOr<OpenStore> store = OpenOne(options, session);
   if (!store.ok()) return store.status();

@@ -28,8 +28,7 @@
 namespace mirrorfs {
 
 struct DiskLogOptions {
-  // Directory of the store; its parent must exist.
-  std::string dir;
+  StorePlace place;
   std::string mirror_uuid;
   std::string log_uuid;
   uint64_t region_bytes = 0;
@@ -58,7 +57,7 @@ class DiskLog final : public CoreLog {
  protected:
   absl::Status Load(std::vector<Loaded>& loaded) override;
   absl::Status Store(const std::vector<Change>& batch, bool durable) override;
-  absl::StatusOr<std::string> Rebind(const std::string& dir,
+  absl::StatusOr<std::string> Rebind(const StorePlace& place,
                                      const std::string& log_uuid) override;
 
  private:
@@ -66,8 +65,7 @@ class DiskLog final : public CoreLog {
       const DiskLogOptions& options);
   class Db;
 
-  // A store, and what calls to it hang on: the file system that it lies in,
-  // which may be a leg's.
+  // A store, and what calls to it hang on.
   struct OpenStore {
     std::shared_ptr<CallTarget> target;
     std::shared_ptr<Db> db;  // null when a call to it was given up
@@ -78,6 +76,7 @@ class DiskLog final : public CoreLog {
   static absl::StatusOr<OpenStore> OpenOne(const DiskLogOptions& options,
                                            const std::string& session);
   static void Close(OpenStore store);
+  void GiveUp();
 
   std::mutex place_mutex_;
   DiskLogOptions options_;

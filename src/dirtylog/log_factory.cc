@@ -17,7 +17,7 @@ absl::StatusOr<OpenedLog> OpenCore(const LogOptions& options) {
 }
 
 absl::StatusOr<OpenedLog> OpenDisk(const LogOptions& options) {
-  auto log = OpenDiskLog({.dir = options.dir,
+  auto log = OpenDiskLog({.place = options.place,
                           .mirror_uuid = options.mirror_uuid,
                           .log_uuid = options.log_uuid,
                           .region_bytes = options.region_bytes,

@@ -20,7 +20,7 @@ struct LogOptions {
   std::string type;  // "core" or "disk"
   uint64_t region_bytes = 0;
   // For types with a store, see DiskLogOptions.
-  std::string dir;
+  StorePlace place;
   std::string mirror_uuid;
   std::string log_uuid;
   std::string expected_session;

@@ -428,17 +428,30 @@ void Leg::SawClock(int64_t now_ns) {
   }
 }
 
-ErrnoOr<int64_t> Leg::StampNs() const {
-  return CallRoot([](int root) -> ErrnoOr<int64_t> {
-    const ErrnoOr<UniqueFd> probe = OpenBeneath(
-        root, absl::StrCat(kPrivateDir, "/clock"), O_RDWR | O_CREAT, 0600);
-    if (!probe.ok()) return probe.error();
-    struct stat st;
-    if (futimens(probe->get(), nullptr) != 0 || fstat(probe->get(), &st) != 0) {
-      return Errno::Last();
-    }
-    return ToNs(st.st_ctim);
-  });
+namespace {
+
+ErrnoOr<int64_t> StampIn(int root) {
+  const ErrnoOr<UniqueFd> probe = OpenBeneath(
+      root, absl::StrCat(kPrivateDir, "/clock"), O_RDWR | O_CREAT, 0600);
+  if (!probe.ok()) return probe.error();
+  struct stat st;
+  if (futimens(probe->get(), nullptr) != 0 || fstat(probe->get(), &st) != 0) {
+    return Errno::Last();
+  }
+  return ToNs(st.st_ctim);
+}
+
+}  // namespace
+
+ErrnoOr<int64_t> Leg::StampNs() const { return CallRoot(StampIn); }
+
+std::function<void()> Leg::Question() const {
+  DirRef root = Root();
+  if (root == nullptr) return [] {};
+  return [target = target_, root = std::move(root)]() mutable {
+    (void)MakeCall(*target,
+                   [root = std::move(root)] { return StampIn(root->get()); });
+  };
 }
 
 int64_t Leg::ClockLagNs() const {

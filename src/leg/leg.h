@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -132,6 +133,10 @@ class Leg {
   // By how much the clock that stamps this leg's files is behind ours, ns;
   // never negative. Touches a file in the private directory.
   int64_t ClockLagNs() const;
+
+  // To be asked whether it answers at all, whatever it answers; may be done when
+  // the leg is gone. Touches a file in the private directory.
+  std::function<void()> Question() const;
 
   // Everything written to this leg's file system so far is durable.
   Errno SyncAll() const;

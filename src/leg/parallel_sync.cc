@@ -82,6 +82,11 @@ class Round {
         Ended(done->index);
         continue;
       }
+      for (size_t i = 0; i < fds_.size(); ++i) {
+        if (pending_[i] && patience_[i]->BecomesSlow(timeout)) {
+          fds_[i].leg()->TellSlow();
+        }
+      }
       bool hopeless = timeout != absl::InfiniteDuration();
       for (size_t i = 0; hopeless && i < fds_.size(); ++i) {
         hopeless = !pending_[i] || patience_[i]->IsOver(timeout);

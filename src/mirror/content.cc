@@ -292,7 +292,9 @@ Errno Mirror::Truncate(const ObjectRef& object, uint64_t size) {
 
 Errno Mirror::Fallocate(const ObjectRef& object, OpenFile& file, int mode,
                         uint64_t offset, uint64_t length) {
-  Growth growth(mode == 0 ? offset : 0);
+  // Blocks that are only allocated change nothing but the length.
+  const bool allocates = (mode & ~FALLOC_FL_KEEP_SIZE) == 0;
+  Growth growth(allocates ? UINT64_MAX : 0);
   const auto allocate = [&](Leg&, const LegFd& fd) {
     growth.Note(fd);
     return AllocateContent(fd, mode, offset, length, object.writer);

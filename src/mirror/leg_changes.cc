@@ -72,7 +72,7 @@ void Mirror::StopListening() {
     listening_ = false;
   }
   legs_->all().ForEach([this](LegSlot slot) {
-    if (legs_->known(slot)) leg(slot).target()->SetHungListener(nullptr);
+    if (legs_->known(slot)) leg(slot).target()->SetListeners({});
   });
 }
 
@@ -86,11 +86,21 @@ void Mirror::ListenToHangs(LegSlot slot) {
     return listening_;
   };
   if (!is_listening()) return;
-  target->SetHungListener(
-      [this, &listened] { (void)FailLeg(listened, Errno(ETIMEDOUT)); });
-  if (!is_listening()) target->SetHungListener(nullptr);
+  target->SetListeners(
+      {.slow = [this, slot] { AskOthers(slot); },
+       .hung = [this,
+                &listened] { (void)FailLeg(listened, Errno(ETIMEDOUT)); }});
+  if (!is_listening()) target->SetListeners({});
   // One that has been hanging since before tells nobody.
   if (target->hung()) (void)FailLeg(listened, Errno(ETIMEDOUT));
+}
+
+// Who waits for that one will ask them next.
+void Mirror::AskOthers(LegSlot slot) {
+  if (read_only_) return;
+  (legs_->up() - LegSet::Of(slot)).ForEach([this](LegSlot other) {
+    asker_.Ask(leg(other));
+  });
 }
 
 bool Mirror::FailLeg(const Leg& leg, Errno error) {

@@ -28,8 +28,8 @@ const Leg* LegByUuid(const Assembly& assembly, const std::string& uuid) {
   return nullptr;
 }
 
-std::string StoreDirOn(const Leg& leg) {
-  return absl::StrCat(leg.path(), "/", kPrivateDir, "/log");
+StorePlace PlaceOn(const Leg& leg) {
+  return {absl::StrCat(leg.path(), "/", kPrivateDir, "/log"), leg.target()};
 }
 
 LabelLog NewLogOn(const Leg& leg) {
@@ -40,13 +40,13 @@ LabelLog NewLogOn(const Leg& leg) {
   return log;
 }
 
-// Where the store of `log` is, or empty when its leg is not here.
-std::string StoreDir(const Assembly& assembly, const LabelLog& log) {
+// Where the store of `log` is; nowhere when its leg is not here.
+StorePlace PlaceOf(const Assembly& assembly, const LabelLog& log) {
   if (!log.dir.empty()) {
-    return absl::StrCat(log.dir, "/", assembly.label.mirror_uuid);
+    return {absl::StrCat(log.dir, "/", assembly.label.mirror_uuid), nullptr};
   }
   const Leg* leg = LegByUuid(assembly, log.leg_uuid);
-  return leg == nullptr ? "" : StoreDirOn(*leg);
+  return leg == nullptr ? StorePlace() : PlaceOn(*leg);
 }
 
 LogOptions OptionsFor(const Assembly& assembly, const LabelLog& log) {
@@ -57,7 +57,7 @@ LogOptions OptionsFor(const Assembly& assembly, const LabelLog& log) {
   options.log_uuid = log.uuid;
   options.expected_session = log.session;
   options.check_apart = true;
-  if (log.type != "core") options.dir = StoreDir(assembly, log);
+  if (log.type != "core") options.place = PlaceOf(assembly, log);
   return options;
 }
 
@@ -69,7 +69,7 @@ absl::StatusOr<OpenedLog> OpenOld(const Assembly& assembly) {
     return absl::NotFoundError(
         "the log was in memory, and the last end was no orderly one");
   }
-  if (options.dir.empty()) {
+  if (options.place.dir.empty()) {
     return absl::NotFoundError("the dirty log lies on a leg that is missing");
   }
   absl::StatusOr<OpenedLog> old = OpenLog(options);
@@ -215,7 +215,7 @@ absl::StatusOr<LabelLog> SaveLog(const Label& label, const Leg& to,
   LogOptions options;
   options.type = label_log.type;
   options.region_bytes = label.region_bytes;
-  options.dir = StoreDirOn(to);
+  options.place = PlaceOn(to);
   options.mirror_uuid = label.mirror_uuid;
   options.log_uuid = label_log.uuid;
   absl::StatusOr<OpenedLog> store = OpenLog(options);
@@ -231,7 +231,7 @@ absl::StatusOr<LabelLog> SaveLog(const Label& label, const Leg& to,
 absl::Status MoveLog(const Leg& to, DirtyLog& log,
                      const std::function<absl::Status(const LabelLog&)>& note) {
   LabelLog label_log = NewLogOn(to);
-  return log.MoveStore(StoreDirOn(to), label_log.uuid,
+  return log.MoveStore(PlaceOn(to), label_log.uuid,
                        [&](const std::string& session) {
                          label_log.session = session;
                          return note(label_log);

@@ -24,6 +24,7 @@ bool MayBeHalfDone(Errno error) {
 Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
                const Clock* clock)
     : legs_(setup.legs),
+      asker_(setup.watchdog),
       read_from_(setup.reading.from),
       preferred_(setup.reading.preferred),
       write_mostly_(setup.reading.write_mostly.bits()),
@@ -71,6 +72,9 @@ Errno Mirror::OnAllLegs(RegionGate::Request request, Atomic atomic,
     UnsettleDirs(*begun);
     return result;
   }
+  // A part may have been done until the space was used up.
+  const bool in_part = atomic == Atomic::kNo && IsOutOfSpace(error);
+  if (in_part && undo && undo(leg(decided)).ok()) return error;
   return Undecided(*begun, decided, atomic, error);
 }
 
@@ -156,6 +160,7 @@ Errno Mirror::OnOthers(RegionChange& change, LegSlot decided, Atomic atomic,
     // What does not fit on one leg is not done on any. The regions stay marked
     // until the taking back is durable, too.
     if (undo(leg(decided)).ok()) {
+      if (atomic == Atomic::kNo) done |= misses.legs & legs_->up();
       LegSet kept;
       done.ForEach([&](LegSlot slot) {
         if (!undo(leg(slot)).ok()) kept |= LegSet::Of(slot);

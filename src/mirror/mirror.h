@@ -40,6 +40,7 @@
 #include "leg/leg.h"
 #include "leg/walk.h"
 #include "mirror/backlog.h"
+#include "mirror/leg_asker.h"
 #include "mirror/leg_table.h"
 #include "mirror/membership.h"
 #include "mirror/name_watch.h"
@@ -78,6 +79,7 @@ enum class OnEnospc { kFail, kDegrade };
 
 struct MirrorSetup {
   LegTable* legs = nullptr;
+  Watchdog* watchdog = nullptr;
   ReadRules reading;
   OnEnospc on_enospc = OnEnospc::kFail;
   int64_t clock_lag_ns = 0;  // of the slowest leg, see Leg::ClockLagNs
@@ -419,6 +421,7 @@ class Mirror {
                   bool any_durable);
 
   void ListenToHangs(LegSlot slot);
+  void AskOthers(LegSlot slot);
   LegSlot Heir(LegSet without);
   LegSlot SettledPrimary();
   // Runs `change`, which changes who counts and says whether that is on record,
@@ -438,6 +441,7 @@ class Mirror {
   absl::Status PromotePaused(LegSlot slot, bool quiet);
 
   LegTable* const legs_;
+  LegAsker asker_;
   std::atomic<ReadFrom> read_from_;
   std::atomic<LegSlot> preferred_;
   std::atomic<uint64_t> write_mostly_;  // bits of slots

@@ -265,6 +265,7 @@ absl::Status Daemon::BuildMirror() {
     if (member.offline) legs_->SetDown(member.slot, LegState::kOffline);
   }
   setup.legs = legs_.get();
+  setup.watchdog = watchdog_;
   setup.on_enospc = OnEnospcOf(command_.options);
   membership_ = std::make_unique<Membership>(assembly_.label, legs_.get(),
                                              verdict.in_sync, &clock_);

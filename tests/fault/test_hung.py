@@ -87,6 +87,40 @@ def test_a_late_write_is_discarded(scene):
     assert (it.stores[1] / "f").read_bytes().startswith(b"newer newer")
 
 
+TIMEOUT = 8  # twice that is more than is allowed
+
+
+def hang_and_write(it, *numbers):
+    """How long a write takes, an open file's and one that makes a name."""
+    path = it.mirror.mnt / "f"
+    path.write_bytes(b"old")
+    fd = os.open(path, os.O_RDWR)
+    os.fsync(fd)
+    for number in numbers:
+        it.things[number].stop()
+    began = time.monotonic()
+    os.pwrite(fd, b"new", 0)
+    os.fsync(fd)
+    first = time.monotonic() - began
+    (it.mirror.mnt / "g").write_bytes(b"new")
+    os.close(fd)
+    then = time.monotonic() - began - first
+    for number in numbers:
+        it.things[number].go_on()
+    it.finish()
+    assert first < (TIMEOUT + 5) * SLOWNESS
+    assert then < TIMEOUT * SLOWNESS, "the leg was waited for once more"
+
+
+@pytest.mark.parametrize("hung", [(0,), (1, 2), (0, 1), (0, 1, 2, 3)])
+@pytest.mark.parametrize("log", ["core", "disk"])
+def test_who_hangs_is_waited_for_once(scene, log, hung):
+    """With the log on it, too, and together with other legs."""
+    it = scene(*["faulty"] * max(2, max(hung) + 1), "plain", log=log,
+               options=[f"leg-timeout={int(TIMEOUT * SLOWNESS)}s"])
+    hang_and_write(it, *hung)
+
+
 @pytest.mark.parametrize("what", ["write", "fsync"])
 def test_status_says_who_is_waited_for(scene, what):
     """Before the leg fails; and only that one."""

@@ -11,6 +11,7 @@ import pytest
 
 from support.mirror import run, wait_until
 from support.scene import fails_legs, knows_option, pending
+from support.syscalls import FALLOC_KEEP_SIZE, fallocate
 
 pytestmark = pytest.mark.timeout_s(400)
 
@@ -58,6 +59,50 @@ def test_a_full_leg(scene, fs, number):
     (it.mirror.mnt / "ballast").unlink()
     it.load.progress(30)
     it.finish()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("fs", ["ext4", "xfs", "btrfs", "faulty"])
+def test_space_that_cannot_be_allocated(scene, fs, number):
+    """The file is as long as before, on all legs and for the program, and what
+    had been allocated is free again."""
+    legs = ["plain", "plain"]
+    legs[number] = fs
+    it = scene(*legs, size=64 * MIB)
+    mnt = it.mirror.mnt
+    path = mnt / "log"
+    path.write_bytes(b"L" * 1000)
+    if fs == "faulty":
+        it.things[number].fail("fallocate", errno.ENOSPC)
+    free = os.statvfs(mnt)
+    size = space_of(free) + 20 * MIB
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    try:
+        os.fsync(fd)
+        for mode in (0, FALLOC_KEEP_SIZE):
+            with pytest.raises(OSError) as caught:
+                fallocate(fd, mode, 0, size)
+            assert caught.value.errno == errno.ENOSPC
+            sizes = {os.stat(p).st_size for p in
+                     [path, *(store / "log" for store in it.stores)]}
+            assert sizes == {1000}
+            if fs in ("ext4", "xfs"):  # btrfs keeps room for itself
+                wait_until(lambda: abs(space(mnt) - space_of(free)) < 2 * MIB,
+                           what="the space to be free again")
+        assert os.write(fd, b"M" * 100) == 100
+    finally:
+        os.close(fd)
+    it.finish()
+    for store in it.stores:
+        assert (store / "log").read_bytes() == b"L" * 1000 + b"M" * 100
+
+
+def space_of(free):
+    return free.f_bavail * free.f_frsize
+
+
+def space(path):
+    return space_of(os.statvfs(path))
 
 
 def log_place(it):

@@ -237,7 +237,7 @@ TEST_F(CoreLogTest, WhoFlushesWhileTheStoreMovesIsToldOfTheNewOne) {
               std::future_status::timeout);
     return absl::OkStatus();
   };
-  EXPECT_TRUE(log_.MoveStore("dir", "uuid", note).ok());
+  EXPECT_TRUE(log_.MoveStore({"dir", nullptr}, "uuid", note).ok());
   EXPECT_TRUE(flushed.get().ok());
 }
 

@@ -47,7 +47,7 @@ class Conformance : public testing::TestWithParam<std::string> {
   LogOptions Options() const {
     return {.type = GetParam(),
             .region_bytes = 4096,
-            .dir = temp_ / absl::StrCat("log", lives_),
+            .place = {temp_ / absl::StrCat("log", lives_), nullptr},
             .mirror_uuid = "mirror",
             .log_uuid = "log",
             .expected_session = session_};
@@ -68,9 +68,9 @@ class Conformance : public testing::TestWithParam<std::string> {
   // The process dies: what it had given to the system is there, nothing is
   // closed. Only for types with a store.
   void Crash(LegSet suspects) {
-    const std::string old_dir = Options().dir;
+    const std::string old_dir = Options().place.dir;
     ++lives_;
-    std::filesystem::copy(old_dir, Options().dir,
+    std::filesystem::copy(old_dir, Options().place.dir,
                           std::filesystem::copy_options::recursive);
     log_.reset();
     std::filesystem::remove_all(old_dir);
@@ -1072,7 +1072,7 @@ TEST_P(Conformance, SyncCountCountsForTheLegsAskedFor) {
 }
 
 TEST_P(Conformance, StatusIsDms) {
-  const std::string dir = Options().dir;
+  const std::string dir = Options().place.dir;
   const std::string info = log_->Status(DirtyLog::StatusKind::kInfo);
   const std::string table = log_->Status(DirtyLog::StatusKind::kTable);
   if (HasStore()) {
@@ -1103,7 +1103,7 @@ TEST_P(Conformance, CopyAllCarriesEverythingToAnotherLog) {
   Mark(RegionKey::Entries("d"), {.missing = kB, .deep = kB, .since_ns = 4});
   Mark(RegionKey::Data("f", 9), kDirty);
   LogOptions options = Options();
-  options.dir = temp_ / "moved";
+  options.place.dir = temp_ / "moved";
   options.expected_session.clear();
   absl::StatusOr<OpenedLog> to = OpenLog(options);
   ASSERT_TRUE(to.ok());

@@ -51,7 +51,7 @@ class DiskLogTest : public testing::Test {
   }
 
   static DiskLogOptions Options(const std::string& dir) {
-    return {.dir = dir,
+    return {.place = {dir, nullptr},
             .mirror_uuid = "mirror-uuid",
             .log_uuid = "log-uuid",
             .region_bytes = 1 << 20};
@@ -78,8 +78,9 @@ class DiskLogTest : public testing::Test {
   // A copy of the store as a death of the process would leave it now.
   DiskLogOptions Snapshot() {
     DiskLogOptions options = options_;
-    options.dir = temp_ / absl::StrCat("copy", ++copies_);
-    fs::copy(options_.dir, options.dir, fs::copy_options::recursive);
+    options.place.dir = temp_ / absl::StrCat("copy", ++copies_);
+    fs::copy(options_.place.dir, options.place.dir,
+             fs::copy_options::recursive);
     return options;
   }
 
@@ -108,7 +109,7 @@ class DiskLogTest : public testing::Test {
     const absl::Status status = CountMarks(options).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
     const std::string message(status.message());
-    EXPECT_NE(message.find(options.dir), std::string::npos) << message;
+    EXPECT_NE(message.find(options.place.dir), std::string::npos) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;
   }
 
@@ -116,7 +117,8 @@ class DiskLogTest : public testing::Test {
   static std::vector<std::string> FilesOf(const DiskLogOptions& options,
                                           const std::string& suffix) {
     std::vector<std::string> files;
-    for (const auto& entry : fs::directory_iterator(options.dir + "/db")) {
+    for (const auto& entry :
+         fs::directory_iterator(options.place.dir + "/db")) {
       if (absl::EndsWith(entry.path().string(), suffix)) {
         files.push_back(entry.path().string());
       }
@@ -135,17 +137,18 @@ class DiskLogTest : public testing::Test {
   // either that is noticed, or nothing is missing. Returns how often it was.
   int FlipBits(const std::string& file, size_t stride) {
     const DiskLogOptions good = Snapshot();
-    const std::string relative = fs::relative(file, options_.dir).string();
-    const std::string bytes = ReadFile(good.dir + "/" + relative);
+    const std::string relative =
+        fs::relative(file, options_.place.dir).string();
+    const std::string bytes = ReadFile(good.place.dir + "/" + relative);
     int noticed = 0;
     for (size_t at = 0; at < bytes.size(); at += stride) {
       DiskLogOptions bad = good;
-      bad.dir = temp_ / "flipped";
-      fs::remove_all(bad.dir);
-      fs::copy(good.dir, bad.dir, fs::copy_options::recursive);
+      bad.place.dir = temp_ / "flipped";
+      fs::remove_all(bad.place.dir);
+      fs::copy(good.place.dir, bad.place.dir, fs::copy_options::recursive);
       std::string damaged = bytes;
       damaged[at] ^= 0x10;
-      WriteFile(bad.dir + "/" + relative, damaged);
+      WriteFile(bad.place.dir + "/" + relative, damaged);
       const absl::StatusOr<int> marks = CountMarks(bad);
       if (marks.ok()) {
         EXPECT_EQ(*marks, kMarks) << relative << " byte " << at;
@@ -179,8 +182,8 @@ TEST_F(DiskLogTest, SurvivesRepeatedDeaths) {
     ASSERT_TRUE(log.ok()) << log.status();
     options.expected_session = (*log)->session();
     DiskLogOptions next = options;
-    next.dir = absl::StrCat(options.dir, "x");
-    fs::copy(options.dir, next.dir, fs::copy_options::recursive);
+    next.place.dir = absl::StrCat(options.place.dir, "x");
+    fs::copy(options.place.dir, next.place.dir, fs::copy_options::recursive);
     options = next;
   }
   ExpectIntact(options);
@@ -224,7 +227,7 @@ TEST_F(DiskLogTest, AJournalCutAnywhereIsNoticed) {
     const DiskLogOptions cut = Snapshot();
     fs::resize_file(Journal(cut), left);
     ExpectUntrusted(cut);
-    fs::remove_all(cut.dir);
+    fs::remove_all(cut.place.dir);
   }
 }
 
@@ -261,27 +264,27 @@ TEST_F(DiskLogTest, AnOldCopyIsNoticed) {
 TEST_F(DiskLogTest, AnOldStoreBesideANewTailIsNoticed) {
   const DiskLogOptions old = Snapshot();
   MarkAndFlush(100);
-  fs::copy_file(options_.dir + "/tail", old.dir + "/tail",
+  fs::copy_file(options_.place.dir + "/tail", old.place.dir + "/tail",
                 fs::copy_options::overwrite_existing);
   ExpectUntrusted(old);
 }
 
 // After a power cut the tail file may hold any older number.
 TEST_F(DiskLogTest, ATailFileThatLagsIsNoLoss) {
-  const std::string tail = ReadFile(options_.dir + "/tail");
+  const std::string tail = ReadFile(options_.place.dir + "/tail");
   MarkAndFlush(100);
   MarkAndFlush(101);
   const DiskLogOptions lagging = Snapshot();
-  WriteFile(lagging.dir + "/tail", tail);
+  WriteFile(lagging.place.dir + "/tail", tail);
   ExpectIntact(lagging);
 }
 
 TEST_F(DiskLogTest, NoTailFileOrAShortOneIsNoticed) {
   const DiskLogOptions gone = Snapshot();
-  fs::remove(gone.dir + "/tail");
+  fs::remove(gone.place.dir + "/tail");
   ExpectUntrusted(gone);
   const DiskLogOptions cut = Snapshot();
-  fs::resize_file(cut.dir + "/tail", 15);
+  fs::resize_file(cut.place.dir + "/tail", 15);
   ExpectUntrusted(cut);
 }
 
@@ -296,7 +299,7 @@ TEST_F(DiskLogTest, EveryDamagedByteOfTheJournalIsNoticed) {
 }
 
 TEST_F(DiskLogTest, EveryDamagedByteOfTheTailFileIsNoticed) {
-  EXPECT_EQ(FlipBits(options_.dir + "/tail", 1), 16);
+  EXPECT_EQ(FlipBits(options_.place.dir + "/tail", 1), 16);
 }
 
 TEST_F(DiskLogTest, ADamagedTableFileIsNoticedOrHarmless) {
@@ -319,7 +322,7 @@ TEST_F(DiskLogTest, ADamagedRecordInATableFileIsNoticed) {
 }
 
 TEST_F(DiskLogTest, DamagedAdministrativeFilesAreNoticedOrHarmless) {
-  for (const auto& entry : fs::directory_iterator(options_.dir + "/db")) {
+  for (const auto& entry : fs::directory_iterator(options_.place.dir + "/db")) {
     const std::string name = entry.path().filename().string();
     if (name == "CURRENT" || name == "IDENTITY" ||
         absl::StartsWith(name, "MANIFEST")) {
@@ -333,11 +336,11 @@ TEST_F(DiskLogTest, DamagedAdministrativeFilesAreNoticedOrHarmless) {
 TEST_F(DiskLogTest, MissingAdministrativeFilesAreNoticed) {
   for (const char* name : {"/db/CURRENT", "/db"}) {
     const DiskLogOptions gone = Snapshot();
-    fs::remove_all(gone.dir + name);
+    fs::remove_all(gone.place.dir + name);
     ExpectUntrusted(gone);
   }
   DiskLogOptions nowhere = options_;
-  nowhere.dir = temp_ / "nowhere";
+  nowhere.place.dir = temp_ / "nowhere";
   ExpectUntrusted(nowhere);
 }
 
@@ -396,7 +399,7 @@ TEST_F(DiskLogTest, CreatingPutsAnOldStoreAside) {
   options_.expected_session.clear();
   Open();
   EXPECT_TRUE(log_->IsClean(MarkKey(0)));
-  EXPECT_TRUE(fs::exists(options_.dir + ".old/tail"));
+  EXPECT_TRUE(fs::exists(options_.place.dir + ".old/tail"));
   MarkAndFlush(1);
   log_.reset();
   options_.expected_session.clear();
@@ -405,13 +408,13 @@ TEST_F(DiskLogTest, CreatingPutsAnOldStoreAside) {
 }
 
 TEST_F(DiskLogTest, CreatingRemovesNothingThatIsNoStore) {
-  fs::create_directory(options_.dir + ".old");
-  WriteFile(options_.dir + ".old/thesis.tex", "x");
+  fs::create_directory(options_.place.dir + ".old");
+  WriteFile(options_.place.dir + ".old/thesis.tex", "x");
   log_.reset();
   options_.expected_session.clear();
   EXPECT_FALSE(OpenDiskLog(options_).ok());
-  EXPECT_TRUE(fs::exists(options_.dir + ".old/thesis.tex"));
-  EXPECT_TRUE(fs::exists(options_.dir + "/tail"));
+  EXPECT_TRUE(fs::exists(options_.place.dir + ".old/thesis.tex"));
+  EXPECT_TRUE(fs::exists(options_.place.dir + "/tail"));
 }
 
 TEST_F(DiskLogTest, CreatingWhereNothingCanBeIsNotDataLoss) {
@@ -428,9 +431,9 @@ TEST_F(DiskLogTest, AStoreThatIsInUseIsNotDataLoss) {
 TEST_F(DiskLogTest, AStoreThatMayNotBeReadIsNotDataLoss) {
   if (geteuid() == 0) GTEST_SKIP() << "root may read everything";
   log_.reset();
-  chmod((options_.dir + "/db").c_str(), 0);
+  chmod((options_.place.dir + "/db").c_str(), 0);
   const absl::StatusCode code = OpenDiskLog(options_).status().code();
-  chmod((options_.dir + "/db").c_str(), 0700);
+  chmod((options_.place.dir + "/db").c_str(), 0700);
   EXPECT_EQ(code, absl::StatusCode::kPermissionDenied);
 }
 
@@ -450,7 +453,8 @@ TEST_F(DiskLogTest, StaysSmallHoweverMuchIsMarkedAndCleared) {
     ASSERT_TRUE(log_->FlushLazily().ok());
   }
   uintmax_t bytes = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(options_.dir)) {
+  for (const auto& entry :
+       fs::recursive_directory_iterator(options_.place.dir)) {
     if (entry.is_regular_file()) bytes += entry.file_size();
   }
   EXPECT_LT(bytes, uintmax_t{32} << 20);

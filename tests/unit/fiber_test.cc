@@ -210,7 +210,7 @@ TEST_F(FiberTest, PinnedThingsLiveAsLongAsTheLateCall) {
 
 TEST_F(FiberTest, TheListenerIsToldOnceEachTime) {
   std::atomic<int> told{0};
-  target_->SetHungListener([&] { ++told; });
+  target_->SetListeners({.slow = nullptr, .hung = [&] { ++told; }});
   for (int round = 1; round <= 2; ++round) {
     Obstacle obstacle;
     std::vector<Fiber> fibers;
@@ -224,8 +224,28 @@ TEST_F(FiberTest, TheListenerIsToldOnceEachTime) {
     obstacle.LetGo();
     WaitUntil([&] { return !target_->hung(); });
   }
-  target_->SetHungListener(nullptr);
+  target_->SetListeners({});
   EXPECT_EQ(told, 2);
+}
+
+TEST_F(FiberTest, TheListenerIsToldOfEachSlowCallOnce) {
+  std::atomic<int> slow{0};
+  std::atomic<int> hung{0};
+  target_->SetListeners({.slow = [&] { ++slow; }, .hung = [&] { ++hung; }});
+  Obstacle obstacle;
+  Fiber fiber(watchdog_.get(), "test", [&] {
+    EXPECT_EQ(MakeCall(*target_, obstacle.Wait()), Errno(ETIMEDOUT));
+  });
+  WaitUntil([&] { return slow > 0; });
+  EXPECT_GT(target_->WaitedFor(), absl::ZeroDuration());
+  fiber.Join();
+  WaitUntil([&] { return hung > 0; });
+  obstacle.LetGo();
+  WaitUntil([&] { return !target_->hung(); });
+  WaitUntil([&] { return target_->WaitedFor() == absl::ZeroDuration(); });
+  target_->SetListeners({});
+  EXPECT_EQ(slow, 1);
+  EXPECT_EQ(hung, 1);
 }
 
 TEST_F(FiberTest, ABusyTargetGetsMoreTime) {

@@ -49,7 +49,7 @@ TEST(LogFactory, ACoreLogCanBeSavedOnDisk) {
   MarkAll(*core->log, LegSet::Of(2));
 
   options.type = "disk";
-  options.dir = temp / "log";
+  options.place.dir = temp / "log";
   options.mirror_uuid = "mirror";
   options.log_uuid = "log";
   absl::StatusOr<OpenedLog> disk = OpenLog(options);

@@ -111,7 +111,7 @@ TEST(StoreFilesTest, AFullDisk) {
 TEST(StoreFilesTest, ALogOnADeadDisk) {
   const DeadDir dead;
   if (!dead.mounted()) GTEST_SKIP() << "needs root and /dev/fuse";
-  DiskLogOptions options{.dir = dead.path() + "/log",
+  DiskLogOptions options{.place = {dead.path() + "/log", nullptr},
                          .mirror_uuid = "mirror-uuid",
                          .log_uuid = "log-uuid",
                          .region_bytes = 1 << 20};
