@@ -13,6 +13,8 @@ const char* EventText(EventName name) {
       return "leg-missing";
     case EventName::kLegBack:
       return "leg-back";
+    case EventName::kLegAttached:
+      return "leg-attached";
     case EventName::kLegInSync:
       return "leg-in-sync";
     case EventName::kDegraded:

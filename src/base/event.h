@@ -12,12 +12,13 @@
 namespace mirrorfs {
 
 enum class EventName {
-  kLegFailed,   // a leg does not take part any more
-  kLegOffline,  // a leg was taken out, or detached, by the administrator
-  kLegMissing,  // a leg is not here
-  kLegBack,     // a leg that was failed or missing is here again
-  kLegInSync,   // a leg lacks nothing, durably, and its label says so
-  kDegraded,    // fewer legs are up to date than the mirror has
+  kLegFailed,    // a leg does not take part any more
+  kLegOffline,   // a leg was taken out, or detached, by the administrator
+  kLegMissing,   // a leg is not here
+  kLegBack,      // a leg that was failed or missing is here again
+  kLegAttached,  // a new leg is here, and is filled
+  kLegInSync,    // a leg lacks nothing, durably, and its label says so
+  kDegraded,     // fewer legs are up to date than the mirror has
   kResyncStarted,
   kResyncFinished,
   kResyncFailed,  // a leg cannot be healed; it is tried again

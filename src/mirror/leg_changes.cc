@@ -108,13 +108,14 @@ bool Mirror::FailLeg(const Leg& leg, Errno error) {
 }
 
 bool Mirror::TakeLegOut(const Leg& leg, LegState why, const std::string& reason,
-                        LegSlot heir) {
+                        LegSlot heir, Leaving leaving) {
   std::lock_guard lock(changing_legs_);
-  return TakeLegOutHeld(leg, why, reason, heir);
+  return TakeLegOutHeld(leg, why, reason, heir, leaving);
 }
 
 bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
-                            const std::string& reason, LegSlot heir) {
+                            const std::string& reason, LegSlot heir,
+                            Leaving leaving) {
   const LegSlot slot = leg.slot();
   if (!legs_->up().has(slot) || &legs_->at(slot) != &leg) return true;
   if (read_only_) return false;
@@ -147,7 +148,7 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
   if (!recorded) return false;
   Post(wanted ? EventName::kLegOffline : EventName::kLegFailed,
        legs_->at(slot).name(), reason);
-  if (was_whole) {
+  if (was_whole && leaving == Leaving::kForNow) {
     Post(EventName::kDegraded, "",
          absl::StrCat(membership_->in_sync().size(), " of ",
                       legs_->all().size(), " legs up to date"));
@@ -366,8 +367,14 @@ absl::Status Mirror::TakeLegInHeld(std::unique_ptr<Leg> leg, bool accounted) {
   if (!status.ok()) return status;
   legs_->SetUp(slot);
   spdlog::info("leg \"{}\" is back, and catches up", legs_->at(slot).name());
-  Post(EventName::kLegBack, legs_->at(slot).name(),
-       accounted ? "" : "compared whole");
+  const Label label = membership_->label();
+  const LabelMember* member = label.FindMember(legs_->at(slot).uuid());
+  if (member != nullptr && member->joining) {
+    Post(EventName::kLegAttached, legs_->at(slot).name(), "");
+  } else {
+    Post(EventName::kLegBack, legs_->at(slot).name(),
+         accounted ? "" : "compared whole");
+  }
   if (on_work_) on_work_();
   return absl::OkStatus();
 }

@@ -125,8 +125,7 @@ absl::Status LegProbe::TryTakeIn(LegSlot slot) {
       mirror_->SetLegDown(slot, LegState::kConflict);
       mirror_->Post(EventName::kConflict, member->name, "");
     }
-    return absl::AbortedError(absl::StrCat(
-        "leg \"", member->name, "\" was changed without the others"));
+    return absl::AbortedError("it was changed without the others");
   }
   if (absl::Status status = take_lock_(**leg); !status.ok()) return status;
   const absl::StatusOr<Label> locked = ReadLabel(**leg);

@@ -138,9 +138,11 @@ class Mirror {
   // record; false: it is the last one in sync. Another that has taken its place
   // since is not meant.
   bool FailLeg(const Leg& leg, Errno error);
-  // `heir`: who becomes the primary if the leg is it; -1: whoever can.
+  // `heir`: who becomes the primary if the leg is it; -1: whoever can. For
+  // good: it is about to be no member, and the others are all there is.
+  enum class Leaving { kForNow, kForGood };
   bool TakeLegOut(const Leg& leg, LegState why, const std::string& reason,
-                  LegSlot heir);
+                  LegSlot heir, Leaving leaving = Leaving::kForNow);
   // Somebody may be removing the primary behind our back. Whether its label is
   // gone; it has failed then, and another leg answers.
   bool FailIfLabelIsGone();
@@ -431,7 +433,7 @@ class Mirror {
   bool MoveLog(LegSet out, LegSet full, LegSet* unwritten);
   // Those whose names end in Held are called with changing_legs_.
   bool TakeLegOutHeld(const Leg& leg, LegState why, const std::string& reason,
-                      LegSlot heir);
+                      LegSlot heir, Leaving leaving = Leaving::kForNow);
   absl::Status TakeLegInHeld(std::unique_ptr<Leg> leg, bool accounted);
   LegSet LeaveFullLegHeld();
   bool ResumeLog();

@@ -14,6 +14,7 @@
 #include "base/call_target.h"
 #include "base/fiber.h"
 #include "base/kill_point.h"
+#include "mirror/assembly.h"
 #include "region/region_key.h"
 
 namespace mirrorfs {
@@ -87,7 +88,8 @@ absl::Status LegAdmin::CheckSpare(const LabelMember& member) const {
 
 absl::Status LegAdmin::TakeOut(const LabelMember& member,
                                const std::string& reason,
-                               absl::Duration patience) {
+                               absl::Duration patience,
+                               Mirror::Leaving leaving) {
   if (!mirror_->ReadyForChanges()) {
     return absl::UnavailableError("the labels cannot be written");
   }
@@ -101,7 +103,7 @@ absl::Status LegAdmin::TakeOut(const LabelMember& member,
   if (!mirror_->legs().known(member.slot)) return absl::OkStatus();
   return WithPatience(patience, [&] {
     return mirror_->TakeLegOut(mirror_->leg(member.slot), LegState::kOffline,
-                               reason, -1)
+                               reason, -1, leaving)
                ? absl::OkStatus()
                : Refuse(member.name, "no other leg is in sync");
   });
@@ -134,8 +136,8 @@ absl::Status LegAdmin::Offline(const std::string& leg, bool dry_run) {
 
 absl::Status LegAdmin::TakeOffline(const LabelMember& member) {
   const bool was_up = mirror_->present().has(member.slot);
-  absl::Status status =
-      TakeOut(member, "taken out by the administrator", kSettleTime);
+  absl::Status status = TakeOut(member, "taken out by the administrator",
+                                kSettleTime, Mirror::Leaving::kForNow);
   if (!status.ok()) return status;
   KillPoint("leg-offline");
   mirror_->SetLegDown(member.slot, LegState::kOffline);
@@ -166,7 +168,8 @@ absl::Status LegAdmin::Online(const std::string& leg, bool dry_run) {
   if (!member.ok()) return member.status();
   if (dry_run) return absl::OkStatus();
   const absl::Status status = TakeIn(*member);
-  return status.ok() ? status : Refuse(member->name, status.message());
+  if (status.ok()) return status;
+  return Refuse(member->name, ReasonOf(status, probe_->path(member->slot)));
 }
 
 absl::Status LegAdmin::Promote(const std::string& leg, bool dry_run) {
@@ -250,12 +253,11 @@ absl::Status LegAdmin::ReturnFrom(const std::string& path,
   if (dry_run) return absl::OkStatus();
   const std::string before = probe_->path(member.slot);
   probe_->SetPath(member.slot, path);
-  absl::Status status = TakeIn(member);
+  const absl::Status status = TakeIn(member);
+  if (status.ok()) return status;
   // One in conflict stays there: who resolves that looks for it.
-  if (!status.ok() && !absl::IsAborted(status)) {
-    probe_->SetPath(member.slot, before);
-  }
-  return status;
+  if (!absl::IsAborted(status)) probe_->SetPath(member.slot, before);
+  return Refuse(member.name, ReasonOf(status, path));
 }
 
 absl::Status LegAdmin::Attach(NewLegOptions options, bool dry_run) {
@@ -343,7 +345,8 @@ absl::Status LegAdmin::Remove(const LabelMember& member,
                               absl::Duration patience) {
   const LegSlot slot = member.slot;
   const bool was_up = mirror_->present().has(slot);
-  absl::Status status = TakeOut(member, "detached", patience);
+  absl::Status status =
+      TakeOut(member, "detached", patience, Mirror::Leaving::kForGood);
   if (!status.ok()) return status;
   KillPoint("leg-detaching");
   status = mirror_->membership().Edit([&](Label& label) {

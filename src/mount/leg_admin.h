@@ -73,7 +73,7 @@ class LegAdmin {
   absl::StatusOr<LabelMember> FindSpare(const std::string& leg);
   // `patience`: how long to wait for another leg to be able to go on alone.
   absl::Status TakeOut(const LabelMember& member, const std::string& reason,
-                       absl::Duration patience);
+                       absl::Duration patience, Mirror::Leaving leaving);
   absl::Status TakeOffline(const LabelMember& member);
   absl::Status SetOffline(const LabelMember& member, bool offline);
   absl::Status TakeIn(const LabelMember& member);

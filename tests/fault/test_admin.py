@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from support.mirror import MountFailed, process_exists
+from support.mirror import MountFailed, process_exists, wait_until
 from support.scene import BLOCK, fails_legs, missing_bytes
 
 pytestmark = [pytest.mark.timeout_s(400), fails_legs]
@@ -421,3 +421,26 @@ def test_offline_that_cannot_be_written_down(scene):
     it.things[1].restart()
     it.wait_back()
     it.finish()
+
+
+def test_what_is_said_of_a_leg_that_comes_or_goes_for_good(scene, base):
+    """A new leg is not back, and who has all the legs left is not degraded."""
+    it = scene("plain", "plain", "plain")
+    mirror = it.mirror
+    (mirror.mnt / "f").write_bytes(b"x")
+    spare = base / "m" / "spare"
+    spare.mkdir()
+    mirror.cli("replace", mirror.mnt, it.names[1], spare)
+    mirror.wait_sync()
+    wait_until(lambda: it.names[1] not in
+               [leg["name"] for leg in mirror.status()["legs"]],
+               what="the old leg to be let go")
+    mirror.cli("detach", mirror.mnt, it.names[2])
+    names = [event["name"] for event in json.loads(
+        mirror.cli("events", mirror.mnt, "--json").stdout)["events"]]
+    assert names.count("leg-attached") == 1
+    assert names.count("leg-offline") == 2
+    assert "leg-back" not in names and "degraded" not in names
+    assert mirror.status()["state"] == "healthy"
+    mirror.umount()
+    it.assert_legs_identical(0)
