@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct Range {
 struct DirtyObject {
   std::vector<Range> ranges;
   bool attributes = false;
+  std::optional<uint64_t> tail;  // where content begins that goes with them
   bool entries = false;
   bool deep = false;
 };
@@ -50,7 +52,10 @@ std::map<std::string, DirtyObject> ByPath(const json& regions) {
     DirtyObject& object = objects[StringAt(region, "path")];
     const std::string kind = StringAt(region, "kind");
     object.deep |= BoolAt(region, "deep");
-    object.attributes |= kind == "attributes";
+    if (kind == "attributes") {
+      object.attributes = true;
+      if (region.contains("offset")) object.tail = NumberAt(region, "offset");
+    }
     object.entries |= kind == "entries";
     if (kind == "data") {
       const uint64_t begin = NumberAt(region, "offset");
@@ -72,7 +77,12 @@ void AppendRows(const std::string& path, const DirtyObject& object,
   } else if (object.entries) {
     rows->push_back({"", "names in", shown, ""});
   }
-  if (object.attributes) rows->push_back({"", "attributes", shown, ""});
+  if (object.attributes) {
+    rows->push_back({"", "attributes", shown,
+                     object.tail ? absl::StrCat("and all from ",
+                                                ShortSize(*object.tail), " on")
+                                 : ""});
+  }
   if (object.ranges.empty()) return;
   const std::vector<Range> ranges = Merged(object.ranges);
   uint64_t bytes = 0;

@@ -6,7 +6,9 @@
 #include <string>
 #include <system_error>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/time/clock.h"
+#include "base/clock.h"
 #include "leg/conflicts.h"
 
 namespace mirrorfs {
@@ -30,28 +32,51 @@ class Tally {
 
   void Add(const RegionKey& key, const RegionRecord& record) {
     if (record.missing.empty()) return;
-    if (key.path != path_ || !any_) BeginFile(key.path);
-    if (key.kind == RegionKind::kAttributes && record.tail_from != kNoTail) {
-      record.missing.ForEach([&](LegSlot slot) {
-        tail_[slot] = record.tail_from;
-        bytes_[slot] += BytesIn(record.tail_from, kNoTail);
-      });
-    } else if (key.kind == RegionKind::kData && key.index != kSizeGuardIndex) {
-      record.missing.ForEach([&](LegSlot slot) {
-        if (key.index >= tail_[slot]) return;  // counted with the tail
+    if (key.kind == RegionKind::kEntries) return AddNewIn(key.path, record);
+    if (key.path != path_) BeginFile(key.path);
+    record.missing.ForEach([&](LegSlot slot) {
+      if (key.kind == RegionKind::kAttributes) {
+        const uint64_t from =
+            mirror_.log().TailToHeal(key, LegSet::Of(slot));
+        if (from >= tail_[slot]) return;
+        tail_[slot] = from;
+        bytes_[slot] += BytesIn(from, kNoTail);
+      } else if (key.index < tail_[slot] && key.index != kSizeGuardIndex) {
         bytes_[slot] += BytesIn(key.index, key.index + 1);
-      });
-    }
+      }
+    });
   }
 
   std::vector<uint64_t> bytes() && { return std::move(bytes_); }
 
  private:
+  // Recovery compares whole what was made there since the record was, see
+  // RegionRecord::since_ns. A directory comes before what lies in it.
+  void AddNewIn(const std::string& dir, const RegionRecord& record) {
+    if (record.since_ns == kNever) return;
+    const ErrnoOr<std::vector<DirEntry>> entries = mirror_.ListDir(dir);
+    if (!entries.ok()) return;
+    for (const DirEntry& entry : *entries) {
+      std::string path = JoinPath(dir, entry.name);
+      const ErrnoOr<struct stat> st = mirror_.StatPath(path);
+      if (!st.ok() || !S_ISREG(st->st_mode) ||
+          ToNs(st->st_ctim) < record.since_ns) {
+        continue;
+      }
+      record.missing.ForEach([&](LegSlot slot) {
+        bytes_[slot] += static_cast<uint64_t>(st->st_size);
+      });
+      whole_.emplace(std::move(path), record.missing);
+    }
+  }
+
   void BeginFile(const std::string& path) {
-    any_ = true;
     path_ = path;
     size_known_ = false;
     std::fill(tail_.begin(), tail_.end(), kNoTail);
+    const auto whole = whole_.extract(path);
+    if (whole.empty()) return;
+    whole.mapped().ForEach([&](LegSlot slot) { tail_[slot] = 0; });
   }
 
   // Of the file's regions [from, to) those bytes that it has.
@@ -71,9 +96,10 @@ class Tally {
   Mirror& mirror_;
   const uint64_t region_bytes_;
   std::vector<uint64_t> bytes_;
+  // Files that are counted whole already, and for which legs.
+  absl::flat_hash_map<std::string, LegSet> whole_;
   std::vector<uint64_t> tail_;  // where each leg's begins in this file
   std::string path_;
-  bool any_ = false;
   uint64_t size_ = 0;
   bool size_known_ = false;
 };

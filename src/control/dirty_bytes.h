@@ -13,8 +13,10 @@
 
 namespace mirrorfs {
 
-// Bytes of content that each leg lacks, by slot, as far as the log knows by
-// now: what only a directory's record speaks of is not among them. No byte is
+// Bytes of content that each leg lacks, by slot: those of the regions that it
+// lacks, and of files that are new in a directory whose names it lacks. What
+// lies beneath a directory that it lacks with all beneath it is not among them:
+// that is known when the names have been compared. Under one name no byte is
 // counted twice, and none beyond the end of its file.
 std::vector<uint64_t> CountDirtyBytes(Mirror& mirror);
 

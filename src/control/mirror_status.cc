@@ -53,8 +53,7 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
   const LegSet leg = LegSet::Of(slot);
   const LegProgress done = progress.Of(slot);
   const DirtyLog::SyncCount count = mirror.log().GetSyncCount(leg);
-  const uint64_t dirty_bytes = figures.dirty_bytes[slot];
-  const uint64_t bytes = dirty_bytes - std::min(dirty_bytes, done.part_bytes);
+  const uint64_t bytes = figures.dirty_bytes[slot];
   Json json = {{"name", member.name},
                {"uuid", member.uuid},
                {"path", facts.leg_paths[slot]},
@@ -185,6 +184,8 @@ Json DescribeDirtyRegions(Mirror& mirror) {
       if (key.index == kSizeGuardIndex) return;
       region["offset"] = key.index * region_bytes;
       region["bytes"] = region_bytes;
+    } else if (record.tail_from < kNoTail / region_bytes) {
+      region["offset"] = record.tail_from * region_bytes;
     }
     regions.push_back(region);
   });

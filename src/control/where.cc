@@ -111,7 +111,10 @@ class Finder {
       case RegionKind::kAttributes:
         lack.attributes = true;
         if (own.record.tail_from != kNoTail) {
-          Add(lack, TailBegin(own.record.tail_from, leg), UINT64_MAX);
+          const uint64_t from = log_.TailToHeal(own.key, LegSet::Of(leg));
+          if (from < kNoTail / region_bytes) {
+            Add(lack, from * region_bytes, UINT64_MAX);
+          }
         }
         break;
       case RegionKind::kData:
@@ -122,16 +125,6 @@ class Finder {
               (own.key.index + 1) * region_bytes);
         }
     }
-  }
-
-  // Where the tail begins by now: its first regions may be healed already.
-  uint64_t TailBegin(uint64_t index, LegSlot leg) const {
-    const uint64_t region_bytes = log_.GetRegionSize();
-    while (index * region_bytes < size() &&
-           !log_.Lacking(RegionKey::Data(path_, index)).has(leg)) {
-      ++index;
-    }
-    return index * region_bytes;
   }
 
   static void Merge(std::vector<Range>& ranges) {

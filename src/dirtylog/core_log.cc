@@ -57,6 +57,7 @@ void CoreLog::SuspectDirtyLocked(LegSet suspects) {
   ++suspicions_;
   std::vector<std::pair<std::string, RegionRecord>> dirty;
   table_.ForEach([&](RecordTable::Entry& entry) {
+    if (!(entry.healed_legs & suspects).empty()) entry.healing = ++healings_;
     entry.healed_legs -= suspects;
     if (entry.handed_out) {
       entry.missed_again |= suspects;
@@ -209,8 +210,10 @@ bool CoreLog::MarkLocked(const RegionKey& key, const RegionRecord& add) {
   if (after != before) entry = ReplaceLocked(key, encoded, after);
   if (entry == nullptr) return false;  // nothing was said
   if (entry->handed_out) entry->missed_again |= add.missing;
-  if (!(add.missing & entry->healed_legs).empty()) {
-    entry->healed_to = std::min(entry->healed_to, add.tail_from);
+  if (!(add.missing & entry->healed_legs).empty() &&
+      add.tail_from < entry->healed_to) {
+    entry->healed_to = add.tail_from;
+    entry->healing = ++healings_;
   }
   // A store that failed may be gone with its leg, and what it held with it.
   return entry->change > durable_change_ || !UsableLocked().ok();
@@ -238,8 +241,44 @@ void CoreLog::AdvanceTail(const RegionKey& key, RegionRange range,
   Lock lock(mutex_);
   RecordTable::Entry* entry = table_.Find(EncodeRegionKey(key));
   if (entry == nullptr || TailToHealLocked(*entry, legs) < range.first) return;
+  const LegSet healed = (legs & entry->record.missing) - entry->suspected;
+  if (!entry->healed_legs.contains(healed)) entry->healing = ++healings_;
   entry->healed_to = range.end;
-  entry->healed_legs = (legs & entry->record.missing) - entry->suspected;
+  entry->healed_legs = healed;
+  healing_.insert(entry->key);
+}
+
+std::vector<DirtyLog::HealedTail> CoreLog::HealedTails(
+    uint64_t regions_min) {
+  Lock lock(mutex_);
+  std::vector<HealedTail> tails;
+  absl::erase_if(healing_, [&](const std::string& encoded) {
+    const RecordTable::Entry* entry = table_.Find(encoded);
+    if (entry == nullptr || entry->record.missing.empty()) return true;
+    const uint64_t end = TailToHealLocked(*entry, entry->record.missing);
+    if (end == kNoTail) return true;
+    if (end - entry->record.tail_from >= regions_min) {
+      tails.push_back({*DecodeRegionKey(encoded), end, entry->healing});
+    }
+    return false;
+  });
+  return tails;
+}
+
+void CoreLog::SettleTails(const std::vector<HealedTail>& tails) {
+  Lock lock(mutex_);
+  for (const HealedTail& tail : tails) {
+    const std::string encoded = EncodeRegionKey(tail.key);
+    const RecordTable::Entry* entry = table_.Find(encoded);
+    if (entry == nullptr || entry->healing != tail.healing ||
+        !entry->healed_legs.contains(entry->record.missing) ||
+        entry->record.dirty || entry->record.tail_from >= tail.end) {
+      continue;
+    }
+    RegionRecord after = entry->record;
+    after.tail_from = tail.end;
+    ReplaceLocked(tail.key, encoded, after);
+  }
 }
 
 uint64_t CoreLog::TailToHeal(const RegionKey& key, LegSet legs) {

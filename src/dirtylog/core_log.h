@@ -72,6 +72,8 @@ class CoreLog : public DirtyLog {
   void StartCopy(const RegionKey& key) override;
   void AdvanceTail(const RegionKey& key, RegionRange range,
                    LegSet legs) override;
+  std::vector<HealedTail> HealedTails(uint64_t regions_min) override;
+  void SettleTails(const std::vector<HealedTail>& tails) override;
   uint64_t TailToHeal(const RegionKey& key, LegSet legs) override;
   void AdvanceSince(const RegionKey& key, int64_t since_ns) override;
   void SuspectDirty(LegSet legs) override;
@@ -158,7 +160,9 @@ class CoreLog : public DirtyLog {
   bool handing_out_ = false;
 
   absl::flat_hash_set<std::string> queue_;  // keys that the store knows wrong
-  uint64_t suspicions_ = 0;                 // SuspectDirty
+  absl::flat_hash_set<std::string> healing_;  // keys whose tails are advanced
+  uint64_t healings_ = 0;                     // tails that began to be, or anew
+  uint64_t suspicions_ = 0;                   // SuspectDirty
   uint64_t last_change_ = 0;
   uint64_t durable_change_ = 0;
   bool lazily_stored_ = false;  // clears that may not be durable

@@ -60,6 +60,13 @@ class DirtyLog {
     RegionRecord record;
   };
 
+  // How far a tail is healed, see AdvanceTail.
+  struct HealedTail {
+    RegionKey key;
+    uint64_t end = 0;
+    uint64_t healing = 0;  // which one, of all of this log
+  };
+
   struct SyncCount {
     uint64_t regions = 0;      // regions some leg lacks
     uint64_t files = 0;        // objects with such attribute or data regions
@@ -201,10 +208,18 @@ class DirtyLog {
   // regions of `range` again, and with it all before it, if they hold those
   // before it; nothing happens if they do not (any more). Not those that came
   // under suspicion since StartCopy of this key. Counts for Lacking
-  // until they lack the tail anew. Never stored: what was copied is not durable
-  // yet, and after a crash the whole tail is suspect.
+  // until they lack the tail anew. Not stored: what was copied is not durable
+  // yet, and after a crash all of it is suspect that was never settled.
   virtual void AdvanceTail(const RegionKey& key, RegionRange range,
                            LegSet legs) = 0;
+  // Tails that are healed further than their records say, by so many regions or
+  // more, on all legs that lack them.
+  virtual std::vector<HealedTail> HealedTails(uint64_t regions_min) = 0;
+  // What had been healed of them when they were asked for is durable on every
+  // leg that is up: their records say it from now on, so that a restart goes on
+  // there. Not of those that are lacked anew since, or by more legs, nor while
+  // the record is dirty, because that is said of the tail, too.
+  virtual void SettleTails(const std::vector<HealedTail>& tails) = 0;
   // The first data region of the tail that not all of `legs` hold again;
   // kNoTail if the record has no tail, or none of them lacks it.
   virtual uint64_t TailToHeal(const RegionKey& key, LegSet legs) = 0;

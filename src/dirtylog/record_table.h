@@ -35,6 +35,8 @@ class RecordTable {
     // Data regions before this are healed there, see DirtyLog::AdvanceTail.
     uint64_t healed_to = 0;
     LegSet healed_legs;
+    // For the owner: another one whenever some of that is lost or begun anew.
+    uint64_t healing = 0;
 
     bool handed_out = false;
     // Counted in deep_handed_out_.

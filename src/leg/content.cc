@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace mirrorfs {
 namespace {
@@ -124,8 +125,9 @@ ErrnoOr<size_t> CopyWithin(const LegFd& from, uint64_t from_offset,
 ErrnoOr<off_t> SeekContent(const LegFd& file, off_t offset, int whence) {
   return file.Call([offset, whence](int fd) -> ErrnoOr<off_t> {
     const off_t at = lseek(fd, offset, whence);
-    if (at < 0) return Errno::Last();
-    return at;
+    if (at == -1) return Errno::Last();
+    // btrfs says 2^63 of the end of a file that is one byte shorter.
+    return at < 0 ? std::numeric_limits<off_t>::max() : at;
   });
 }
 

@@ -5,11 +5,18 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mirror/assembly.h"
 
 namespace mirrorfs {
+namespace {
+
+// A leg that never stays is tried after 2, 4, 8 and at most this many probes.
+constexpr int kDoublingsMax = 6;
+
+}  // namespace
 
 Returning JudgeReturn(const Label& ours, const Label& theirs) {
   if (theirs.mirror_uuid != ours.mirror_uuid) return Returning::kForeign;
@@ -51,13 +58,32 @@ void LegProbe::SetPath(LegSlot slot, const std::string& path) {
 void LegProbe::ProbeAll() {
   mirror_->all().ForEach([this](LegSlot slot) {
     if (mirror_->present().has(slot)) {
-      CheckRoot(slot);
+      ProbeUp(slot);
     } else if (mirror_->legs().state(slot) != LegState::kOffline) {
-      const absl::Status taken = TakeIn(slot);
-      if (taken.ok()) return;
-      mirror_->legs().SetReason(slot, ReasonOf(taken, path(slot)));
+      ProbeDown(slot);
     }
   });
+}
+
+void LegProbe::ProbeUp(LegSlot slot) {
+  if (mirror_->membership().in_sync().has(slot)) tries_[slot] = Tries();
+  CheckRoot(slot);
+}
+
+void LegProbe::ProbeDown(LegSlot slot) {
+  Tries& tries = tries_[slot];
+  if (std::exchange(tries.taken_in, false)) {
+    tries.in_vain = std::min(tries.in_vain + 1, kDoublingsMax);
+    tries.to_skip = (1 << tries.in_vain) - 1;
+  }
+  if (tries.to_skip > 0) {
+    --tries.to_skip;
+    return;
+  }
+  const absl::Status taken = TakeIn(slot);
+  tries.taken_in = taken.ok();
+  if (taken.ok()) return;
+  mirror_->legs().SetReason(slot, ReasonOf(taken, path(slot)));
 }
 
 // A leg that was unmounted lazily, or removed, or has another directory in its

@@ -39,6 +39,8 @@ class LegProbe {
         paths_(std::move(paths)),
         take_lock_(std::move(take_lock)) {}
 
+  // A leg that fails again before it is in sync is tried less and less often:
+  // each time it would be recorded on all others, and keep them busy.
   void ProbeAll();
   // Now, and whatever the reason why it is down. The error says why it cannot
   // be taken in.
@@ -47,11 +49,21 @@ class LegProbe {
   void SetPath(LegSlot slot, const std::string& path);
 
  private:
+  // Of one leg, as far as probing goes.
+  struct Tries {
+    bool taken_in = false;  // and not known to be in sync since
+    int in_vain = 0;        // how often in a row it failed again after that
+    int to_skip = 0;        // probes, before it is tried again
+  };
+
+  void ProbeUp(LegSlot slot);
+  void ProbeDown(LegSlot slot);
   void CheckRoot(LegSlot slot);
   absl::Status TryTakeIn(LegSlot slot);
 
   Mirror* const mirror_;
   LegTargets* const targets_;
+  std::vector<Tries> tries_{kLegsMax};  // by slot; ProbeAll's
   HandoverMutex probing_;
   std::mutex mutex_;
   std::vector<std::string> paths_;  // guarded by mutex_

@@ -14,6 +14,9 @@
 namespace mirrorfs {
 namespace {
 
+// A tail is settled in steps of this.
+constexpr uint64_t kTailStepBytes = uint64_t{64} << 20;
+
 // Errors that can come in the middle, unlike those about the arguments.
 bool MayBeHalfDone(Errno error) {
   return IsOutOfSpace(error) || error == Errno(EFBIG) || error == Errno(EINTR);
@@ -450,7 +453,11 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   }
   const int64_t since = CoverSince();  // before it is seen who is quiet
   const std::vector<RegionStates::IdleRegion> hot = HotDirectories();
-  if (idle.empty() && hot.empty()) return kOk;
+  // Not of each little step: making legs durable in the middle of a long copy
+  // slows it down.
+  const std::vector<DirtyLog::HealedTail> tails =
+      log_->HealedTails(all ? 1 : kTailStepBytes / log_->GetRegionSize());
+  if (idle.empty() && hot.empty() && tails.empty()) return kOk;
   if (!settle()) return Errno(EAGAIN);
   SettleDirs();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
@@ -462,6 +469,7 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   KillPoint("before-clear");
   gate_.Clear(idle);
   gate_.AdvanceSince(hot, since);
+  log_->SettleTails(tails);
   if (const absl::Status status = log_->FlushLazily(); !status.ok()) {
     spdlog::error("dirty log: {}", status.ToString());
     (void)MendLog();

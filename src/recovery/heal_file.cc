@@ -240,12 +240,7 @@ bool Healer::HealAttributes(const DirtyLog::Work& work, LegSet targets) {
     outcome = EqualizeAttributes(work.key, targets, /*last=*/true);
     if (outcome != Outcome::kMore) break;
   }
-  SetPart(targets, 0);
   return outcome == Outcome::kHealed || outcome == Outcome::kGone;
-}
-
-void Healer::SetPart(LegSet targets, uint64_t bytes) {
-  progress_->SetPart(targets, std::exchange(part_bytes_, bytes), bytes);
 }
 
 // `file`: the primary's, whose size nobody changes meanwhile.
@@ -260,9 +255,8 @@ bool Healer::TailIsHealed(const RegionKey& key, const LegFd& file,
 
 Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
   const uint64_t region_bytes = mirror_->log().GetRegionSize();
-  const uint64_t first = mirror_->log().TailToHeal(key, targets);
   int returns = 0;
-  for (uint64_t last = first;;) {
+  for (uint64_t last = 0;;) {
     // Asked each time: it may be lacked from an earlier region on by now.
     const uint64_t index = mirror_->log().TailToHeal(key, targets);
     if (index == kNoTail) return Outcome::kHealed;
@@ -276,14 +270,9 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
     if (!S_ISREG(st->st_mode)) return Outcome::kHealed;
     const uint64_t size = static_cast<uint64_t>(st->st_size);
     if (index * region_bytes >= size) return Outcome::kHealed;
-    const uint64_t begin = std::min(first, index) * region_bytes;
-    const auto done_before = [&](uint64_t next) {
-      SetPart(targets, std::min(next * region_bytes, size) - begin);
-    };
     if (const uint64_t next = SkipHoles(key, index, targets); next > index) {
       progress_->Skipped(
           targets, std::min(next * region_bytes, size) - index * region_bytes);
-      done_before(next);
       continue;
     }
     const uint64_t regions = (size + region_bytes - 1) / region_bytes;
@@ -291,7 +280,6 @@ Healer::Outcome Healer::HealTail(const RegionKey& key, LegSet targets) {
     const RegionRange range = {index, std::min(index + piece, regions)};
     const Outcome outcome = HealRegions(key.path, range, size, targets, [&] {
       mirror_->log().AdvanceTail(key, range, targets);
-      done_before(range.end);
     });
     if (outcome != Outcome::kHealed) return outcome;
   }

@@ -117,7 +117,6 @@ class Healer {
   // Attributes only, while changes are held off.
   bool EqualizeBy(const std::string& path, LegSet targets);
   bool EqualizeOn(Leg& leg, const std::string& path, const LegFd& from);
-  void SetPart(LegSet targets, uint64_t bytes);
   bool TailIsHealed(const RegionKey& key, const LegFd& file, LegSet targets);
   Outcome HealTail(const RegionKey& key, LegSet targets);
   uint64_t SkipHoles(const RegionKey& key, uint64_t index, LegSet targets);
@@ -159,8 +158,6 @@ class Healer {
   const std::atomic<bool>* const stopping_;
   CallBuffer buffers_[2] = {CallBuffer(kCopyBufferBytes),
                             CallBuffer(kCopyBufferBytes)};
-  // Of the tail in work, as HealProgress knows it.
-  uint64_t part_bytes_ = 0;
   Errno primary_error_;  // the last, since the region was begun
   // Paths of the directory in work that are right, by leg.
   absl::flat_hash_map<LegSlot, absl::flat_hash_set<std::string>> names_healed_;

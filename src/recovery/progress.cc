@@ -27,15 +27,6 @@ void HealProgress::RegionDone(LegSet legs) {
   legs.ForEach([&](LegSlot slot) { ++legs_[slot].numbers.regions; });
 }
 
-void HealProgress::SetPart(LegSet legs, uint64_t before, uint64_t bytes) {
-  std::lock_guard lock(mutex_);
-  legs.ForEach([&](LegSlot slot) {
-    uint64_t& part = legs_[slot].numbers.part_bytes;
-    // The repair may have begun anew since.
-    part = part - std::min(part, before) + bytes;
-  });
-}
-
 LegProgress HealProgress::ConflictKept(LegSlot leg) {
   std::lock_guard lock(mutex_);
   const LegProgress before = legs_[leg].numbers;

@@ -20,8 +20,6 @@ struct LegProgress {
   uint64_t done_bytes = 0;    // of what was known to be missing; holes included
   uint64_t copied_bytes = 0;  // of them, those that differed
   uint64_t regions = 0;
-  // Of the records in work: done, though the log still says missing.
-  uint64_t part_bytes = 0;
   uint64_t bytes_per_second = 0;
   // Versions of others that were kept.
   uint64_t conflicts_kept = 0;
@@ -43,8 +41,6 @@ class HealProgress {
   // Bytes in which no leg has data.
   void Skipped(LegSet legs, uint64_t bytes);
   void RegionDone(LegSet legs);
-  // Of a record in work `bytes` are done and not `before`, as was said last.
-  void SetPart(LegSet legs, uint64_t before, uint64_t bytes);
 
   // A version of others was kept, or there was no room. Answers the leg's
   // numbers before that.

@@ -165,6 +165,25 @@ def test_a_full_leg_is_dropped(scene, fs, number):
     it.finish()
 
 
+@degrades
+def test_a_full_leg_does_not_come_and_go(scene):
+    """Each time would be recorded, and an absent third leg be a conflict after
+    many."""
+    it = scene("plain", "faulty",
+               options=["on-enospc=degrade", "probe-interval=100ms"])
+    it.things[1].fail("write", errno.ENOSPC, spare_private=True)
+    end = time.monotonic() + 10
+    written = 0
+    while time.monotonic() < end:
+        (it.mirror.mnt / f"f{written}").write_bytes(b"new" * 1000)
+        written += 1
+        time.sleep(0.02)
+    returns = it.mirror.cli("events", it.mirror.mnt).stdout.count("leg-back")
+    assert 2 <= returns <= 7, returns
+    it.things[1].clear()
+    it.finish()
+
+
 def test_no_space_for_names(scene):
     """No inode left on one leg: no leg has the name."""
     it = scene("plain", "faulty")

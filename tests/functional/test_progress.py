@@ -75,6 +75,21 @@ def test_what_a_leg_lacks_is_counted_exactly(away):
     away.settle_and_compare()
 
 
+def test_new_files_count_as_lacked(away):
+    """They are known by their directory's record only."""
+    (away.mnt / "new").write_bytes(os.urandom(3 * MIB + 5))
+    (away.mnt / "d").mkdir()
+    (away.mnt / "d/new").write_bytes(os.urandom(MIB))
+    assert away.leg_status("b")["dirty"]["bytes"] == 4 * MIB + 5
+    # With a record of its own it is counted once.
+    write_at(away.mnt / "new", MIB, 10)
+    os.chmod(away.mnt / "new", 0o600)
+    os.truncate(away.mnt / "new", 2 * MIB)
+    assert away.leg_status("b")["dirty"]["bytes"] == 3 * MIB
+    (away.mnt / "d/new").unlink()
+    assert away.leg_status("b")["dirty"]["bytes"] == 2 * MIB
+
+
 def test_a_repair_that_is_over_has_no_time_left(away):
     (away.mnt / "new").write_bytes(os.urandom(5 * MIB))
     away.umount()
@@ -140,6 +155,39 @@ def test_a_slow_recovery_holds_nobody_up(filling):
     assert time.monotonic() - start < 10
     filling.mount()
     filling.settle_and_compare()
+
+
+@pytest.mark.parametrize("end", ["umount", "kill"])
+def test_a_repair_goes_on_where_it_was(mirrors, end):
+    """Inside of a file."""
+    mirror = mirrors()
+    size = 160 * MIB
+    with open(mirror.legs[0] / "big", "wb") as file:
+        for _ in range(size // MIB):
+            file.write(os.urandom(MIB))
+    mirror.create(adopt=mirror.legs[0])
+    mirror.mount("resync-rate-max=200M", env={"MIRRORFS_TICK_MS": "50"})
+    wait_until(lambda: done(mirror) >= 100 * MIB, 60)
+    set_rates(mirror, max=1)
+
+    def settled():
+        return [region.get("offset", 0) for region in
+                mirror.dirty()["regions"] if region["path"] == "big"]
+
+    if end == "kill":
+        wait_until(lambda: settled() and min(settled()) >= 64 * MIB, 60)
+        left = size - min(settled())
+        mirror.kill9()
+    else:
+        left = mirror.leg_status("b")["dirty"]["bytes"]
+        mirror.umount()
+    assert left < 100 * MIB
+    mirror.mount("resync-rate-max=1")
+    assert mirror.leg_status("b")["dirty"]["bytes"] <= left
+    set_rates(mirror, max=0)
+    mirror.wait_sync()
+    assert done(mirror) <= left
+    mirror.settle_and_compare()
 
 
 def test_recovery_gives_way_to_applications(filling):

@@ -62,28 +62,32 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory",
           stat.S_IFBLK: "block device"}
 
 
-def _hole_bytes(fd, size):
-    """Bytes that have no blocks, or blocks that were never written.
+def _seek(fd, offset, whence, size):
+    try:
+        return os.lseek(fd, offset, whence)
+    except OSError as error:
+        # btrfs says 2^63 of the end of a file that is one byte shorter.
+        if error.errno != 0:
+            raise
+        return size
 
-    What was read of the latter lies in the page cache as zeros, and XFS and
-    ext4 call it data as long as it is there; XFS allocates such blocks ahead of
-    whoever appends. So the cache goes first.
-    """
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+def _hole_bytes(fd, size):
+    """Bytes that have no blocks, or blocks that were never written."""
     holes, offset = 0, 0
     while offset < size:
         try:
-            data = os.lseek(fd, offset, os.SEEK_DATA)
+            data = _seek(fd, offset, os.SEEK_DATA, size)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
             return holes + size - offset
         holes += data - offset
-        offset = os.lseek(fd, data, os.SEEK_HOLE)
+        offset = _seek(fd, data, os.SEEK_HOLE, size)
     return holes
 
 
-def _content(name, dir_fd, size):
+def _content(name, dir_fd, size, uncached):
     """Hash of the content, and how much of it are holes.
 
     Holes are not read, so that a file of a terabyte with one byte in it costs
@@ -92,12 +96,14 @@ def _content(name, dir_fd, size):
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME,
                  dir_fd=dir_fd)
     try:
+        if uncached:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         holes = _hole_bytes(fd, size)
         digest = hashlib.blake2b(digest_size=16)
         offset = 0
         while offset < size:
             try:
-                offset = os.lseek(fd, offset, os.SEEK_DATA)
+                offset = _seek(fd, offset, os.SEEK_DATA, size)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
@@ -115,7 +121,7 @@ def _content(name, dir_fd, size):
         os.close(fd)
 
 
-def _entry(name, dir_fd, proc_path):
+def _entry(name, dir_fd, proc_path, uncached):
     st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
     entry = Entry(kind=_KINDS[stat.S_IFMT(st.st_mode)],
                   mode=stat.S_IMODE(st.st_mode), uid=st.st_uid, gid=st.st_gid,
@@ -130,37 +136,43 @@ def _entry(name, dir_fd, proc_path):
     if entry.kind == "symlink":
         entry.target = os.readlink(name, dir_fd=dir_fd)
     if entry.kind == "file":
-        entry.content, entry.hole_bytes = _content(name, dir_fd, st.st_size)
+        entry.content, entry.hole_bytes = \
+            _content(name, dir_fd, st.st_size, uncached)
     entry.xattrs = {n: os.getxattr(proc_path, n, follow_symlinks=False)
                     for n in xattr_names(proc_path)}
     return entry
 
 
-def snapshot(root, skip_private=True):
+def snapshot(root, skip_private=True, uncached=False):
     """All names below `root` ("." is root itself) with what they are.
 
     Walks by descriptor, so that paths may be longer than PATH_MAX.
+
+    What was read of blocks that were never written lies in the page cache as
+    zeros, and XFS and ext4 call it data as long as it is there; XFS allocates
+    such blocks ahead of whoever appends. With `uncached` the cache goes first,
+    so that only what was written counts as data.
     """
     root = os.fsencode(root)
-    entries = {b".": _entry(root, None, root)}
+    entries = {b".": _entry(root, None, root, uncached)}
     _walk(os.open(root, os.O_RDONLY | os.O_DIRECTORY), b"", entries,
-          skip_private)
+          skip_private, uncached)
     return entries
 
 
-def _walk(dir_fd, prefix, entries, skip_private):
+def _walk(dir_fd, prefix, entries, skip_private, uncached):
     try:
         for name in sorted(os.listdir(b"/proc/self/fd/%d" % dir_fd)):
             if skip_private and not prefix and name == PRIVATE_DIR:
                 continue
             path = prefix + name
             entry = _entry(name, dir_fd,
-                           b"/proc/self/fd/%d/%s" % (dir_fd, name))
+                           b"/proc/self/fd/%d/%s" % (dir_fd, name), uncached)
             entries[path] = entry
             if entry.kind == "directory":
                 sub = os.open(name, os.O_RDONLY | os.O_DIRECTORY |
                               os.O_NOFOLLOW, dir_fd=dir_fd)
-                _walk(sub, path + b"/", entries, skip_private)
+                _walk(sub, path + b"/", entries, skip_private, uncached)
     finally:
         os.close(dir_fd)
 
@@ -221,10 +233,11 @@ def snapshot_differences(first, second, times=True, root_times=True,
 
 def tree_differences(first, *others, **options):
     """Differences of each tree of `others` to the tree `first`."""
-    model = snapshot(first)
+    model = snapshot(first, uncached=True)
     lines = []
     for other in others:
-        found = snapshot_differences(model, snapshot(other), **options)
+        found = snapshot_differences(model, snapshot(other, uncached=True),
+                                     **options)
         lines += [f"{os.fsdecode(first)} and {os.fsdecode(other)}: {line}"
                   for line in found]
     return lines

@@ -299,13 +299,15 @@ TEST(DirtyText, GroupsByFile) {
       json{{"path", "docs"}, {"kind", "entries"}, {"deep", false}},
       json{{"path", ""}, {"kind", "entries"}, {"deep", true}},
       json{{"path", "x"}, {"kind", "attributes"}},
+      json{{"path", "y"}, {"kind", "attributes"}, {"offset", 64 << 20}},
       json(7)};
   EXPECT_EQ(DirtyText(regions),
             "         all in      .\n"
             "  2 MiB  2 ranges    a\\nb\n"
             "         names in    docs\n"
             "  2 MiB  1 range     vm/win.qcow2  [4M..6M)\n"
-            "         attributes  x\n");
+            "         attributes  x\n"
+            "         attributes  y             and all from 64M on\n");
   EXPECT_EQ(RegionsLackingOn(regions, "usb").size(), 4u);
   EXPECT_EQ(RegionsLackingOn(regions, "b").size(), 0u);
 }

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <random>
@@ -567,6 +568,71 @@ TEST_P(Conformance, AdvanceTailDoesNotCountForALegThatCameLater) {
   EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 6)), kB | kC);
   EXPECT_EQ(log_->TailToHeal(key, kB), 6u);
   EXPECT_EQ(log_->TailToHeal(key, kB | kC), 0u);
+}
+
+TEST_P(Conformance, AHealedTailIsSettledOnceItIsDurable) {
+  const RegionKey key = RegionKey::Attributes("f");
+  Mark(key, {.missing = kB, .tail_from = 4});
+  EXPECT_TRUE(log_->HealedTails(1).empty());
+  log_->AdvanceTail(key, {4, 6}, kB);
+  EXPECT_TRUE(log_->HealedTails(3).empty());
+  const std::vector<DirtyLog::HealedTail> tails = log_->HealedTails(2);
+  ASSERT_EQ(tails.size(), 1u);
+  log_->AdvanceTail(key, {6, 8}, kB);
+  log_->SettleTails(tails);
+  EXPECT_EQ(Get(key).tail_from, 6u) << "what came after may not be durable";
+  EXPECT_EQ(log_->TailToHeal(key, kB), 8u);
+  EXPECT_EQ(log_->Lacking(RegionKey::Data("f", 7)), LegSet());
+  ASSERT_TRUE(log_->FlushWhole().ok());
+  if (HasStore()) {
+    Crash(LegSet());
+    EXPECT_EQ(Get(key).tail_from, 6u);
+    EXPECT_EQ(log_->TailToHeal(key, kB), 6u);
+  }
+  EXPECT_EQ(Get(key).missing, kB);
+  log_->SetRegionSync(key, kB, true);
+  EXPECT_TRUE(log_->HealedTails(1).empty());
+}
+
+TEST_P(Conformance, ATailIsNotSettledAfterItIsLackedAnew) {
+  const RegionKey key = RegionKey::Attributes("f");
+  const std::vector<std::function<void()>> changes = {
+      [&] { Mark(key, {.missing = kB, .tail_from = 0}); },
+      [&] { Mark(key, {.missing = kC}); },
+      [&] { Mark(key, {.dirty = true, .tail_from = 5}); },
+      [&] { log_->SuspectDirty(kB); },
+      [&] { log_->SetRegionSync(key, kC, false); },
+  };
+  for (size_t i = 0; i < changes.size(); ++i) {
+    Mark(key, {.missing = kB, .tail_from = 0});
+    log_->AdvanceTail(key, {0, 6}, kB);
+    const std::vector<DirtyLog::HealedTail> tails = log_->HealedTails(1);
+    ASSERT_EQ(tails.size(), 1u) << i;
+    changes[i]();
+    // It is healed again, and that is not what was made durable.
+    if (i != 2) {
+      log_->StartCopy(key);
+      log_->AdvanceTail(key, {0, 6}, kB | kC);
+    }
+    log_->SettleTails(tails);
+    EXPECT_EQ(Get(key).tail_from, 0u) << i;
+    log_->SetRegionSync(key, kB | kC, true);
+    log_->ClearRegion(key);
+    ASSERT_TRUE(log_->IsClean(key)) << i;
+  }
+}
+
+TEST_P(Conformance, ATailOfAnotherRecordIsNotSettled) {
+  const RegionKey key = RegionKey::Attributes("f");
+  Mark(key, {.missing = kB, .tail_from = 0});
+  log_->AdvanceTail(key, {0, 6}, kB);
+  const std::vector<DirtyLog::HealedTail> tails = log_->HealedTails(1);
+  log_->SetRegionSync(key, kB, true);
+  log_->ClearRegion(key);
+  Mark(key, {.missing = kB, .tail_from = 0});
+  log_->AdvanceTail(key, {0, 6}, kB);
+  log_->SettleTails(tails);
+  EXPECT_EQ(Get(key).tail_from, 0u);
 }
 
 TEST_P(Conformance, ACopySeesWhatWasMissedBeforeItAndNotAfter) {
@@ -1386,6 +1452,22 @@ class RandomOperations : public Conformance {
     if (!after.clean() && after != ModelGet(encoded)) SetModel(encoded, after);
   }
 
+  void DoSettleTails() {
+    log_->SettleTails(log_->HealedTails(1));
+    const RecordMap before = model_.records;
+    for (const auto& [encoded, record] : before) {
+      const auto [healed_to, healed] = model_.healed_to[encoded];
+      if (record.dirty || record.missing.empty() ||
+          record.tail_from == kNoTail || healed_to <= record.tail_from ||
+          !healed.contains(record.missing)) {
+        continue;
+      }
+      RegionRecord after = record;
+      after.tail_from = healed_to;
+      SetModel(encoded, after);
+    }
+  }
+
   void DoBeginMove() {
     // Never to a place that is copied from, or the records would multiply.
     const std::string from = std::array{"a", "a/b", "b"}[Roll(3)];
@@ -1495,6 +1577,7 @@ class RandomOperations : public Conformance {
     if (roll < 50) return DoClear();
     if (roll < 65) return DoSync();
     if (roll < 70) return DoAdvance();
+    if (roll < 72) return DoSettleTails();
     if (roll < 75) return DoBeginMove();
     if (roll < 90) return DoTakeWork();
     if (roll < 96) return DoFlush();

@@ -44,14 +44,10 @@ TEST(HealProgress, CountsEachLegForItself) {
   progress.Compared(2, 500, 0);
   progress.Skipped(LegSet::Of(1) | LegSet::Of(2), 1 << 20);
   progress.RegionDone(LegSet::Of(2));
-  progress.SetPart(LegSet::Of(2), 0, 70);
-  progress.SetPart(LegSet::Of(2), 30, 37);
   EXPECT_EQ(progress.Of(1).done_bytes, 1000u + (1 << 20));
   EXPECT_EQ(progress.Of(1).copied_bytes, 10u);
-  EXPECT_EQ(progress.Of(1).part_bytes, 0u);
   EXPECT_EQ(progress.Of(2).done_bytes, 500u + (1 << 20));
   EXPECT_EQ(progress.Of(2).regions, 1u);
-  EXPECT_EQ(progress.Of(2).part_bytes, 77u);
   // Holes are passed in no time, which says nothing of what is left.
   EXPECT_EQ(progress.Of(1).bytes_per_second, 4000u);
   EXPECT_EQ(progress.Of(0).done_bytes, 0u);
