@@ -36,8 +36,7 @@ class Tally {
     if (key.path != path_) BeginFile(key.path);
     record.missing.ForEach([&](LegSlot slot) {
       if (key.kind == RegionKind::kAttributes) {
-        const uint64_t from =
-            mirror_.log().TailToHeal(key, LegSet::Of(slot));
+        const uint64_t from = mirror_.log().TailToHeal(key, LegSet::Of(slot));
         if (from >= tail_[slot]) return;
         tail_[slot] = from;
         bytes_[slot] += BytesIn(from, kNoTail);

@@ -248,8 +248,7 @@ void CoreLog::AdvanceTail(const RegionKey& key, RegionRange range,
   healing_.insert(entry->key);
 }
 
-std::vector<DirtyLog::HealedTail> CoreLog::HealedTails(
-    uint64_t regions_min) {
+std::vector<DirtyLog::HealedTail> CoreLog::HealedTails(uint64_t regions_min) {
   Lock lock(mutex_);
   std::vector<HealedTail> tails;
   absl::erase_if(healing_, [&](const std::string& encoded) {
