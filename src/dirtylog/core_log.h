@@ -159,7 +159,7 @@ class CoreLog : public DirtyLog {
   std::atomic<Phase> phase_{Phase::kNew};
   bool handing_out_ = false;
 
-  absl::flat_hash_set<std::string> queue_;  // keys that the store knows wrong
+  absl::flat_hash_set<std::string> queue_;    // keys that the store knows wrong
   absl::flat_hash_set<std::string> healing_;  // keys whose tails are advanced
   uint64_t healings_ = 0;                     // tails that began to be, or anew
   uint64_t suspicions_ = 0;                   // SuspectDirty

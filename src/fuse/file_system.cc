@@ -29,8 +29,8 @@ fuse_lowlevel_ops MakeOperations() {
   return operations;
 }
 
-// For how long a new primary that answers neither yes nor no, for want of memory
-// say, is asked for the number of a file. Everybody waits.
+// For how long a new primary that answers neither yes nor no, for want of
+// memory say, is asked for the number of a file. Everybody waits.
 constexpr absl::Duration kLearningMax = absl::Seconds(2);
 constexpr absl::Duration kLearningPause = absl::Milliseconds(10);
 
