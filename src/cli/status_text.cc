@@ -74,14 +74,27 @@ std::string FailingText(const LegStatus& leg) {
                       "\": ", Printable(leg.failing_error));
 }
 
+// A leg that has so much space, and none for something, has none of another
+// kind.
+constexpr uint64_t kMuchSpaceBytes = uint64_t{64} << 20;
+
+const char* FailingAction(const LegStatus& leg) {
+  if (leg.failing_error != ErrnoText(Errno(ENOSPC)) &&
+      leg.failing_error != ErrnoText(Errno(EDQUOT))) {
+    return "see to that object and its disk, or `mirrorfs replace` the leg; it "
+           "is tried again by itself.";
+  }
+  if (leg.free_known && leg.free_bytes >= kMuchSpaceBytes) {
+    return "that leg has space, but no inodes, no quota, or no place for so "
+           "large attributes; it is tried again by itself.";
+  }
+  return "make space on that leg; it is tried again by itself.";
+}
+
 Advice FailingAdvice(const LegStatus& leg) {
-  const bool full = leg.failing_error == ErrnoText(Errno(ENOSPC)) ||
-                    leg.failing_error == ErrnoText(Errno(EDQUOT));
   return {absl::StrCat("leg \"", Printable(leg.name),
                        "\" cannot be healed: ", FailingText(leg), "."),
-          full ? "make space on that leg; it is tried again by itself."
-               : "see to that object and its disk, or `mirrorfs replace` the "
-                 "leg; it is tried again by itself."};
+          FailingAction(leg)};
 }
 
 // Null when there is none.
