@@ -21,7 +21,7 @@
 namespace mirrorfs {
 namespace {
 
-constexpr size_t kChunkBytes = 256 * 1024;
+constexpr off_t kChunkBytes = 256 * 1024;
 
 using Xattrs = std::map<std::string, std::string>;
 
@@ -213,17 +213,19 @@ class Comparison {
                           NextData(b.get(), offset, size));
         if (offset >= size) break;
       }
-      if (!CompareChunk(a.get(), b.get(), offset)) break;
-      offset += kChunkBytes;
-      compared += kChunkBytes;
+      // No further than the file: reads that end beyond 2^63 are refused.
+      const off_t bytes = std::min(kChunkBytes, size - offset);
+      if (!CompareChunk(a.get(), b.get(), offset, bytes)) break;
+      offset += bytes;
+      compared += bytes;
     }
-    return std::min<uint64_t>(compared, size);
+    return compared;
   }
 
   // False when there is no sense in going on.
-  bool CompareChunk(int fd_a, int fd_b, off_t offset) {
-    buffer_a_.resize(kChunkBytes);
-    buffer_b_.resize(kChunkBytes);
+  bool CompareChunk(int fd_a, int fd_b, off_t offset, size_t bytes) {
+    buffer_a_.resize(bytes);
+    buffer_b_.resize(bytes);
     const ErrnoOr<size_t> got_a = ReadAt(fd_a, offset, &buffer_a_);
     const ErrnoOr<size_t> got_b = ReadAt(fd_b, offset, &buffer_b_);
     const std::string action = absl::StrCat("read at byte ", offset);

@@ -673,3 +673,17 @@ def test_status_says_why_a_leg_is_down(mirrors):
     assert "No such file" in mirror.leg_status("b")["reason"]
     assert "No such file" in mirror.cli("status", mirror.mnt,
                                         check=False).stdout
+
+
+def test_the_longest_file_there_is(mirrors, disks):
+    """Its end is where offsets end, and btrfs says more than that of it."""
+    mirror = mirrors()
+    mirror.legs = [disks("btrfs").where / "leg" for _ in range(2)]
+    for leg in mirror.legs:
+        leg.mkdir()
+    with open(mirror.legs[0] / "f", "wb") as file:
+        os.pwrite(file.fileno(), b"last", (1 << 63) - 5)
+        os.fsync(file.fileno())
+    mirror.create(adopt=mirror.legs[0])
+    mirror.mount()
+    mirror.settle_and_compare()

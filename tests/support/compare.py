@@ -65,10 +65,9 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory",
 def _seek(fd, offset, whence, size):
     try:
         return os.lseek(fd, offset, whence)
-    except OSError as error:
-        # btrfs says 2^63 of the end of a file that is one byte shorter.
-        if error.errno != 0:
-            raise
+    except SystemError:
+        # btrfs says 2^63 of the end of a file that is one byte shorter, and
+        # Python takes that for an error.
         return size
 
 
