@@ -147,7 +147,10 @@ void Read(fuse_req_t request, fuse_ino_t id, size_t size, off_t offset,
   {
     HeldObject object(fs, id);
     if (!object.ok()) return Answer(request, object.error());
-    got = fs.mirror().Read(*object, *HandleOf(info).file, offset, buffer, size);
+    got = AskAbout(fs, *object, [&] {
+      return fs.mirror().Read(*object, *HandleOf(info).file, offset, buffer,
+                              size);
+    });
   }
   if (!got.ok()) return Answer(request, got.error());
   fuse_reply_buf(request, buffer.data(), *got);
@@ -168,8 +171,10 @@ void Write(fuse_req_t request, fuse_ino_t id, const char* data, size_t size,
     // What comes from the page cache is nobody's write: the bits may have been
     // set since.
     if (!info->writepage) object->writer = WriterOf(request, *object);
-    taken = fs.mirror().Write(*object, *HandleOf(info).file, offset,
-                              absl::string_view(data, size), data_sync);
+    taken = AskAbout(fs, *object, [&] {
+      return fs.mirror().Write(*object, *HandleOf(info).file, offset,
+                               absl::string_view(data, size), data_sync);
+    });
   }
   if (!taken.ok()) return Answer(request, taken.error());
   fuse_reply_write(request, *taken);
@@ -182,7 +187,9 @@ void Fsync(fuse_req_t request, fuse_ino_t id, int data_only,
   if (!object.ok()) return Answer(request, object.error());
   OpenFile& file = *HandleOf(info).file;
   if (data_only == 0) fs.mirror().SettleTimes(*object, file);
-  Answer(request, fs.mirror().Fsync(*object, file, data_only != 0));
+  Answer(request, AskAbout(fs, *object, [&] {
+           return fs.mirror().Fsync(*object, file, data_only != 0);
+         }));
 }
 
 void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
@@ -191,8 +198,10 @@ void Fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset,
   HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
   object->writer = WriterOf(request, *object);
-  Answer(request, fs.mirror().Fallocate(*object, *HandleOf(info).file, mode,
-                                        offset, length));
+  Answer(request, AskAbout(fs, *object, [&] {
+           return fs.mirror().Fallocate(*object, *HandleOf(info).file, mode,
+                                        offset, length);
+         }));
 }
 
 void Lseek(fuse_req_t request, fuse_ino_t id, off_t offset, int whence,
@@ -200,8 +209,9 @@ void Lseek(fuse_req_t request, fuse_ino_t id, off_t offset, int whence,
   FileSystem& fs = FsOf(request);
   HeldObject object(fs, id);
   if (!object.ok()) return Answer(request, object.error());
-  const ErrnoOr<off_t> at =
-      fs.mirror().Seek(*object, *HandleOf(info).file, offset, whence);
+  const ErrnoOr<off_t> at = AskAbout(fs, *object, [&] {
+    return fs.mirror().Seek(*object, *HandleOf(info).file, offset, whence);
+  });
   if (!at.ok()) return Answer(request, at.error());
   fuse_reply_lseek(request, *at);
 }
@@ -216,9 +226,13 @@ void CopyFileRange(fuse_req_t request, fuse_ino_t from_id, off_t from_offset,
   ErrnoOr<ObjectRef> to = ObjectOf(fs, to_id);
   if (!from.ok() || !to.ok()) return Answer(request, Errno(ESTALE));
   to->writer = WriterOf(request, *to);
+  const auto copy = [&] {
+    return fs.mirror().CopyRange(*from, *HandleOf(from_info).file, from_offset,
+                                 *to, *HandleOf(to_info).file, to_offset,
+                                 length);
+  };
   const ErrnoOr<size_t> copied =
-      fs.mirror().CopyRange(*from, *HandleOf(from_info).file, from_offset, *to,
-                            *HandleOf(to_info).file, to_offset, length);
+      AskAbout(fs, *from, [&] { return AskAbout(fs, *to, copy); });
   if (!copied.ok()) return Answer(request, copied.error());
   fuse_reply_write(request, *copied);
 }

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from support.syscalls import RENAME_EXCHANGE, renameat2
+from support.syscalls import RENAME_EXCHANGE, fallocate, renameat2
 
 pytestmark = pytest.mark.timeout_s(400)
 
@@ -91,6 +91,56 @@ def test_a_name_is_removed_from_the_primary(emptied, action):
     assert "removed" in it.leg(0)["reason"]
     it.mirror.cli("online", mnt, it.names[0])
     it.finish()
+
+
+def copy_to(mnt, fd):
+    other = os.open(mnt / "other", os.O_WRONLY)
+    try:
+        return os.copy_file_range(fd, other, 7, 0, 0)
+    finally:
+        os.close(other)
+
+
+# By a descriptor, of which the primary has none yet.
+HELD = {
+    "read": (lambda mnt, fd: os.pread(fd, 7, 0), b"Content"),
+    "write": (lambda mnt, fd: os.pwrite(fd, b"x", 3), 1),
+    "fsync": (lambda mnt, fd: os.fsync(fd), None),
+    "seek": (lambda mnt, fd: os.lseek(fd, 0, os.SEEK_HOLE), 7),
+    "allocate": (lambda mnt, fd: fallocate(fd, 0, 7, 100), None),
+    "copy": (copy_to, 7),
+    "fstat": (lambda mnt, fd: os.fstat(fd).st_size, 7),
+    "truncate": (lambda mnt, fd: os.ftruncate(fd, 3), None),
+    "chmod": (lambda mnt, fd: os.fchmod(fd, 0o600), None),
+}
+
+
+@pytest.mark.parametrize("action", HELD)
+def test_a_file_that_is_open_is_removed_from_the_primary(scene, action):
+    act, expected = HELD[action]
+    it = scene("plain", "plain", options=[NEVER])
+    mnt = it.mirror.mnt
+    (mnt / "dir").mkdir()
+    (mnt / "dir/file").write_bytes(b"content")
+    (mnt / "other").touch()
+    it.mirror.cli("offline", mnt, it.names[1])
+    fd = os.open(mnt / "dir/file", os.O_RDWR)
+    try:
+        os.pwrite(fd, b"C", 0)
+        it.mirror.cli("online", mnt, it.names[1])
+        it.wait_back(1)
+        it.mirror.cli("promote", mnt, it.names[1])
+        os.unlink(it.stores[1] / "dir/file")
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert act(mnt, fd) == expected
+    finally:
+        os.close(fd)
+    if it.state(1) == "failed":
+        assert "removed" in it.leg(1)["reason"]
+        it.mirror.cli("online", mnt, it.names[1])
+        it.finish()
+    else:
+        assert action in ("fstat", "seek"), "the kernel may know"
 
 
 @pytest.mark.parametrize("emptied", ["cached"], indirect=True)
