@@ -470,7 +470,10 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   gate_.Clear(idle);
   gate_.AdvanceSince(hot, since);
   log_->SettleTails(tails);
-  if (const absl::Status status = log_->FlushLazily(); !status.ok()) {
+  // How far a long copy is shall outlast a loss of power; a clear need not.
+  const absl::Status status =
+      tails.empty() ? log_->FlushLazily() : log_->FlushWhole();
+  if (!status.ok()) {
     spdlog::error("dirty log: {}", status.ToString());
     (void)MendLog();
   }

@@ -229,3 +229,54 @@ def test_a_leg_that_was_taken_in_is_whole(machine, mirrors, base):
         os.fsync(file.fileno())
     assert path.read_bytes()[70_000:70_007] == b"goes on"
     mirror.umount()
+
+
+def test_a_repair_goes_on_where_it_was_durable(machine, mirrors, seed):
+    """The power goes while a large file is copied to a leg, and a program writes
+    another."""
+    rng = random.Random(seed)
+    box = machine("ext4", "ext4")
+    mirror = mirrors()
+    mirror.legs = [disk.where / "leg" for disk in box.disks]
+    machine.mirrors = [mirror]
+    mirror.expect_diagnostics("leg|log")
+    for leg in mirror.legs:
+        leg.mkdir()
+    mirror.create("--region-size", "64K")
+    for disk in box.disks:
+        sync_file_system(disk.where)
+    mirror.mount()
+    name = mirror.status()["legs"][1]["name"]
+    mirror.cli("offline", mirror.mnt, name)
+    path = mirror.mnt / "large"
+    size = 200 << 20
+    path.write_bytes(rng.randbytes(1 << 20) * 200)
+    mirror.umount()
+    mirror.mount("resync-rate-max=60M", env={"MIRRORFS_TICK_MS": "50"})
+    mirror.cli("online", mirror.mnt, name)
+
+    def settled():
+        """Up to where, as the log says."""
+        return min([region.get("offset", size) for region
+                    in mirror.dirty()["regions"]
+                    if region["path"] == "large"
+                    and region["kind"] == "attributes"] or [0])
+
+    seen = [0]  # what the log has said; all but the last is durable
+    with open(mirror.mnt / "other", "wb", buffering=0) as file:
+        while len(seen) < 3:
+            os.pwrite(file.fileno(), rng.randbytes(10), rng.randrange(1 << 20))
+            os.fsync(file.fileno())
+            assert mirror.leg_status(name)["state"] == "resync", "never settled"
+            if settled() > seen[-1]:
+                seen.append(settled())
+    left = size - seen[1]
+    box.cut(lambda: mirror.daemon.kill())
+    mirror.kill9()
+    mirror.force_end()
+    box.power_on()
+    mirror.mount("resync-rate-max=1")
+    assert mirror.leg_status(name)["dirty"]["bytes"] <= left + (8 << 20)
+    mirror.cli("set", mirror.mnt, "resync-rate-max=0")
+    mirror.wait_sync()
+    mirror.settle_and_compare()
