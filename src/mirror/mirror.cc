@@ -455,9 +455,9 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   const std::vector<RegionStates::IdleRegion> hot = HotDirectories();
   // Not of each little step: making legs durable in the middle of a long copy
   // slows it down.
-  const std::vector<DirtyLog::HealedTail> tails =
-      log_->HealedTails(all ? 1 : kTailStepBytes / log_->GetRegionSize());
-  if (idle.empty() && hot.empty() && tails.empty()) return kOk;
+  const RegionGate::Tails healed =
+      gate_.HealedTails(all ? 1 : kTailStepBytes / log_->GetRegionSize());
+  if (idle.empty() && hot.empty() && healed.tails.empty()) return kOk;
   if (!settle()) return Errno(EAGAIN);
   SettleDirs();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
@@ -469,10 +469,10 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   KillPoint("before-clear");
   gate_.Clear(idle);
   gate_.AdvanceSince(hot, since);
-  log_->SettleTails(tails);
+  gate_.SettleTails(healed);
   // How far a long copy is shall outlast a loss of power; a clear need not.
   const absl::Status status =
-      tails.empty() ? log_->FlushLazily() : log_->FlushWhole();
+      healed.tails.empty() ? log_->FlushLazily() : log_->FlushWhole();
   if (!status.ok()) {
     spdlog::error("dirty log: {}", status.ToString());
     (void)MendLog();

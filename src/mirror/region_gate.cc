@@ -298,6 +298,7 @@ void RegionGate::Resume() {
 void RegionGate::HoldClears() {
   std::lock_guard lock(mutex_);
   ++clears_held_;
+  ++holds_;
 }
 
 void RegionGate::ReleaseClears() {
@@ -312,6 +313,17 @@ void RegionGate::AdoptDirty() {
     std::lock_guard lock(mutex_);
     states_.Adopt(EncodeRegionKey(key), tick_);
   });
+}
+
+RegionGate::Tails RegionGate::HealedTails(uint64_t regions_min) {
+  std::lock_guard lock(mutex_);
+  if (clears_held_ > 0) return {};
+  return {log_->HealedTails(regions_min), holds_};
+}
+
+void RegionGate::SettleTails(const Tails& healed) {
+  std::lock_guard lock(mutex_);
+  if (healed.holds == holds_) log_->SettleTails(healed.tails);
 }
 
 void RegionGate::AdvanceSince(

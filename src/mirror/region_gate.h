@@ -189,6 +189,16 @@ class RegionGate {
   void AdvanceSince(const std::vector<RegionStates::IdleRegion>& directories,
                     int64_t since_ns);
 
+  // See DirtyLog::HealedTails and SettleTails. None while clears are held; nor
+  // is settled what was asked for before they were: a leg that leaves is not
+  // made durable any more.
+  struct Tails {
+    std::vector<DirtyLog::HealedTail> tails;
+    uint64_t holds = 0;  // of clears, so far
+  };
+  Tails HealedTails(uint64_t regions_min);
+  void SettleTails(const Tails& healed);
+
   // Makes dirty regions of the log known here, so that they are cleared.
   void AdoptDirty();
 
@@ -212,7 +222,8 @@ class RegionGate {
   int64_t tick_ = 0;
   int waiters_ = 0;  // threads in changed_; End need not wake nobody
   int clears_held_ = 0;
-  int under_way_ = 0;  // changes
+  uint64_t holds_ = 0;  // of clears, so far
+  int under_way_ = 0;   // changes
   bool paused_ = false;
   std::string trail_dir_;
   LegSet trail_legs_;  // none: no directory is watched

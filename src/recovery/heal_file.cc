@@ -48,6 +48,14 @@ RegionKey SizeGuardOf(const std::string& path) {
   return RegionKey::Data(path, kSizeGuardIndex);
 }
 
+// What is shorter stays so.
+Errno CutTo(const LegFd& file, uint64_t size) {
+  const ErrnoOr<struct stat> st = StatObject(file);
+  if (!st.ok()) return st.error();
+  if (static_cast<uint64_t>(st->st_size) <= size) return kOk;
+  return TruncateContent(file, size);
+}
+
 // How much of a file of `size` bytes lies in these regions.
 uint64_t BytesIn(RegionRange range, uint64_t region_bytes, uint64_t size) {
   const uint64_t end = std::min(range.end * region_bytes, size);
@@ -411,7 +419,12 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
     }
     KillPoint("recovery-copy");
     CopyCount count;
-    const Errno error = CopyContent(*from, *to, begin, limit, buffers_, &count);
+    Errno error = CopyContent(*from, *to, begin, limit, buffers_, &count);
+    // The region counts as healed whole. What the leg has beyond the end would
+    // be there again when the file grows past it.
+    if (error.ok() && begin + bytes < limit) {
+      error = CutTo(*to, static_cast<uint64_t>(truth->st_size));
+    }
     if (error.ok()) {
       // So that the disk works while more is copied, and little is left for the
       // sync at the end. Not for small files: they are better laid out at once.
