@@ -166,21 +166,26 @@ bool Mirror::FailIfLabelIsGone() {
 
 bool Mirror::FailIfNameIsGone(const std::string& path) {
   const Leg& asked = primary();
-  const LegSlot heir = Heir(LegSet::Of(asked.slot()));
-  if (heir < 0) return false;
+  const LegSet out = LegSet::Of(asked.slot());
+  if (Heir(out) < 0) return false;
   // Who is about to change the names there has been to the primary first.
   const std::vector<RegionKey> held = {
       RegionKey::Entries(std::string(ParentPath(path)))};
   gate_.StartRecovery(held);
-  const bool gone =
-      asked.Stat(path).error() == Errno(ENOENT) && leg(heir).Stat(path).ok();
+  // Only now: one that has missed what was under way is nobody's heir.
+  const LegSlot heir = Heir(out);
+  const bool gone = heir >= 0 && asked.Stat(path).error() == Errno(ENOENT) &&
+                    leg(heir).Stat(path).ok();
   gate_.FinishRecovery(held);
   if (!gone) return legs_->primary() != asked.slot();
   std::lock_guard lock(changing_legs_);
+  if (Heir(out) != heir) return false;
   const std::string reason =
       absl::StrCat("somebody has removed \"", path, "\" there");
   if (!TakeLegOutHeld(asked, LegState::kFailed, reason, heir)) return false;
-  MarkAll(*log_, LegSet::Of(asked.slot()));
+  MarkAll(*log_, out);
+  // Its label says that it lacks only what the log knows.
+  if (!log_->Flush().ok()) spdlog::error("dirty log: not written");
   return true;
 }
 

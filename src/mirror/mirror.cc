@@ -456,7 +456,7 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   // Not of each little step: making legs durable in the middle of a long copy
   // slows it down.
   const RegionGate::Tails healed =
-      gate_.HealedTails(all ? 1 : kTailStepBytes / log_->GetRegionSize());
+      gate_.HealedTails(all ? 1 : 1 + kTailStepBytes / log_->GetRegionSize());
   if (idle.empty() && hot.empty() && healed.tails.empty()) return kOk;
   if (!settle()) return Errno(EAGAIN);
   SettleDirs();

@@ -300,10 +300,13 @@ uint64_t Healer::SkipHoles(const RegionKey& key, uint64_t index,
   std::shared_lock names(mirror_->names_lock());
   const std::vector<RegionKey> held = {key, SizeGuardOf(key.path)};
   mirror_->gate().StartRecovery(held);
+  // What happened to these legs before is over, and nothing is copied yet.
+  mirror_->log().StartCopy(key);
   uint64_t next = RegionWithData(mirror_->primary(), key.path, index);
   targets.ForEach([&](LegSlot slot) {
     next = std::min(next, RegionWithData(mirror_->leg(slot), key.path, index));
   });
+  if (!AreUp(targets)) next = index;
   if (next > index) mirror_->log().AdvanceTail(key, {index, next}, targets);
   mirror_->gate().FinishRecovery(held);
   return next;
