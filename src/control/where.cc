@@ -108,15 +108,14 @@ class Finder {
       case RegionKind::kEntries:
         lack.entries = true;
         break;
-      case RegionKind::kAttributes:
+      case RegionKind::kAttributes: {
         lack.attributes = true;
-        if (own.record.tail_from != kNoTail) {
-          const uint64_t from = log_.TailToHeal(own.key, LegSet::Of(leg));
-          if (from < kNoTail / region_bytes) {
-            Add(lack, from * region_bytes, UINT64_MAX);
-          }
+        const uint64_t tail = log_.TailToHeal(own.key, LegSet::Of(leg));
+        if (tail < kNoTail / region_bytes) {
+          Add(lack, tail * region_bytes, UINT64_MAX);
         }
         break;
+      }
       case RegionKind::kData:
         if (own.key.index == kSizeGuardIndex) {
           lack.attributes = true;

@@ -178,14 +178,15 @@ bool Mirror::FailIfNameIsGone(const std::string& path) {
                     leg(heir).Stat(path).ok();
   gate_.FinishRecovery(held);
   if (!gone) return legs_->primary() != asked.slot();
-  std::lock_guard lock(changing_legs_);
+  std::unique_lock lock(changing_legs_);
   if (Heir(out) != heir) return false;
   const std::string reason =
       absl::StrCat("somebody has removed \"", path, "\" there");
   if (!TakeLegOutHeld(asked, LegState::kFailed, reason, heir)) return false;
   MarkAll(*log_, out);
+  lock.unlock();
   // Its label says that it lacks only what the log knows.
-  if (!log_->Flush().ok()) spdlog::error("dirty log: not written");
+  (void)gate_.Flush();
   return true;
 }
 

@@ -455,8 +455,9 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   const std::vector<RegionStates::IdleRegion> hot = HotDirectories();
   // Not of each little step: making legs durable in the middle of a long copy
   // slows it down.
+  const uint64_t step = all ? 0 : kTailStepBytes / log_->GetRegionSize();
   const RegionGate::Tails healed =
-      gate_.HealedTails(all ? 1 : 1 + kTailStepBytes / log_->GetRegionSize());
+      gate_.HealedTails(std::max<uint64_t>(step, 1));
   if (idle.empty() && hot.empty() && healed.tails.empty()) return kOk;
   if (!settle()) return Errno(EAGAIN);
   SettleDirs();

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <shared_mutex>
-#include <utility>
 
 #include "base/kill_point.h"
 #include "leg/content.h"
@@ -46,14 +45,6 @@ RegionKey ParentEntries(const std::string& path) {
 
 RegionKey SizeGuardOf(const std::string& path) {
   return RegionKey::Data(path, kSizeGuardIndex);
-}
-
-// What is shorter stays so.
-Errno CutTo(const LegFd& file, uint64_t size) {
-  const ErrnoOr<struct stat> st = StatObject(file);
-  if (!st.ok()) return st.error();
-  if (static_cast<uint64_t>(st->st_size) <= size) return kOk;
-  return TruncateContent(file, size);
 }
 
 // How much of a file of `size` bytes lies in these regions.
@@ -422,11 +413,15 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
     }
     KillPoint("recovery-copy");
     CopyCount count;
-    Errno error = CopyContent(*from, *to, begin, limit, buffers_, &count);
+    Errno error = copy.error();
+    if (error.ok()) {
+      error = CopyContent(*from, *to, begin, limit, buffers_, &count);
+    }
     // The region counts as healed whole. What the leg has beyond the end would
     // be there again when the file grows past it.
-    if (error.ok() && begin + bytes < limit) {
-      error = CutTo(*to, static_cast<uint64_t>(truth->st_size));
+    const bool ends_here = begin + bytes < limit;
+    if (error.ok() && ends_here && copy->st_size > truth->st_size) {
+      error = TruncateContent(*to, static_cast<uint64_t>(truth->st_size));
     }
     if (error.ok()) {
       // So that the disk works while more is copied, and little is left for the

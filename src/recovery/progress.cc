@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "recovery/progress.h"
 
-#include <algorithm>
-
 namespace mirrorfs {
 
 void HealProgress::Begin(LegSet legs) {

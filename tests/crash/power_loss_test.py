@@ -254,22 +254,15 @@ def test_a_repair_goes_on_where_it_was_durable(machine, mirrors, seed):
     mirror.umount()
     mirror.mount("resync-rate-max=60M", env={"MIRRORFS_TICK_MS": "50"})
     mirror.cli("online", mirror.mnt, name)
-
-    def settled():
-        """Up to where, as the log says."""
-        return min([region.get("offset", size) for region
-                    in mirror.dirty()["regions"]
-                    if region["path"] == "large"
-                    and region["kind"] == "attributes"] or [0])
-
     seen = [0]  # what the log has said; all but the last is durable
     with open(mirror.mnt / "other", "wb", buffering=0) as file:
         while len(seen) < 3:
             os.pwrite(file.fileno(), rng.randbytes(10), rng.randrange(1 << 20))
             os.fsync(file.fileno())
             assert mirror.leg_status(name)["state"] == "resync", "never settled"
-            if settled() > seen[-1]:
-                seen.append(settled())
+            settled = mirror.tail_offset("large")
+            if settled > seen[-1]:
+                seen.append(settled)
     left = size - seen[1]
     box.cut(lambda: mirror.daemon.kill())
     mirror.kill9()

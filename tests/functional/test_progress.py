@@ -165,18 +165,18 @@ def test_a_repair_goes_on_where_it_was(mirrors, end):
     with open(mirror.legs[0] / "big", "wb") as file:
         for _ in range(size // MIB):
             file.write(os.urandom(MIB))
+    (mirror.legs[0] / "small").write_bytes(os.urandom(10))
     mirror.create(adopt=mirror.legs[0])
     mirror.mount("resync-rate-max=200M", env={"MIRRORFS_TICK_MS": "50"})
     wait_until(lambda: done(mirror) >= 100 * MIB, 60)
     set_rates(mirror, max=1)
-
-    def settled():
-        return [region.get("offset", 0) for region in
-                mirror.dirty()["regions"] if region["path"] == "big"]
-
     if end == "kill":
-        wait_until(lambda: settled() and min(settled()) >= 64 * MIB, 60)
-        left = size - min(settled())
+        wait_until(lambda: mirror.tail_offset("big") >= 64 * MIB, 60)
+        left = size - mirror.tail_offset("big")
+        # What the log says is in its store once a later mark is, and that one
+        # is suspect after the kill.
+        write_at(mirror.mnt / "small", 0, 10)
+        left += 10
         mirror.kill9()
     else:
         left = mirror.leg_status("b")["dirty"]["bytes"]

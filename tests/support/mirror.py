@@ -282,6 +282,14 @@ class Mirror:
     def dirty(self):
         return json.loads(self.cli("dirty", self.mnt, "--json").stdout)
 
+    def tail_offset(self, path):
+        """From where on the log says that a leg lacks the file's content; 0
+        where it says nothing of the kind."""
+        return max([region.get("offset", 0)
+                    for region in self.dirty()["regions"]
+                    if region["path"] == path
+                    and region["kind"] == "attributes"] or [0])
+
     def wait_sync(self, timeout=180):
         self.cli("wait-sync", self.mnt, "--timeout",
                  f"{int(timeout * SLOWNESS)}s", timeout=timeout + 30)
