@@ -246,6 +246,9 @@ def test_a_repair_goes_on_where_it_was_durable(machine, mirrors, seed):
     for disk in box.disks:
         sync_file_system(disk.where)
     mirror.mount()
+    # No name is made later: until that is durable, all that is new in the
+    # directory is suspect.
+    (mirror.mnt / "other").touch()
     name = mirror.status()["legs"][1]["name"]
     mirror.cli("offline", mirror.mnt, name)
     path = mirror.mnt / "large"
@@ -255,8 +258,9 @@ def test_a_repair_goes_on_where_it_was_durable(machine, mirrors, seed):
     mirror.mount("resync-rate-max=60M", env={"MIRRORFS_TICK_MS": "50"})
     mirror.cli("online", mirror.mnt, name)
     seen = [0]  # what the log has said; all but the last is durable
-    with open(mirror.mnt / "other", "wb", buffering=0) as file:
-        while len(seen) < 3:
+    with open(mirror.mnt / "other", "r+b", buffering=0) as file:
+        while len(seen) < 3 or any(region["kind"] == "entries" for region
+                                   in mirror.dirty()["regions"]):
             os.pwrite(file.fileno(), rng.randbytes(10), rng.randrange(1 << 20))
             os.fsync(file.fileno())
             assert mirror.leg_status(name)["state"] == "resync", "never settled"

@@ -6,6 +6,7 @@ witness. Also a command: `compare.py TREE TREE...` prints the differences and
 exits 1 when there are any.
 """
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -20,6 +21,9 @@ XATTRS_IGNORED = (b"trusted.SGI_ACL_",)
 # A hole is a whole number of blocks, and file systems place them differently.
 HOLE_SLACK = 128 * 1024
 CHUNK = 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.lseek.restype = ctypes.c_int64
 
 
 def xattr_names(path):
@@ -63,12 +67,13 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory",
 
 
 def _seek(fd, offset, whence, size):
-    try:
-        return os.lseek(fd, offset, whence)
-    except SystemError:
-        # btrfs says 2^63 of the end of a file that is one byte shorter, and
-        # Python takes that for an error.
-        return size
+    at = _libc.lseek(fd, ctypes.c_int64(offset), whence)
+    if at == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    # btrfs says 2^63 of the end of a file that is one byte shorter. os.lseek
+    # returns that and leaves an error behind for whatever is called next.
+    return at if at >= 0 else size
 
 
 def _hole_bytes(fd, size):
