@@ -12,7 +12,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-const char* StateOf(Mirror& mirror, LegSlot slot, uint64_t regions) {
+const char* StateOf(Mirror& mirror, const Membership::View& membership,
+                    LegSlot slot, uint64_t regions) {
   switch (mirror.legs().state(slot)) {
     case LegState::kMissing:
       return "missing";
@@ -25,7 +26,7 @@ const char* StateOf(Mirror& mirror, LegSlot slot, uint64_t regions) {
     case LegState::kUp:
       break;
   }
-  const bool member = mirror.membership().in_sync().has(slot);
+  const bool member = membership.in_sync.has(slot);
   return member && regions == 0 ? "in-sync" : "resync";
 }
 
@@ -44,9 +45,9 @@ Json DescribeFailing(const Setback& setback) {
   return {{"path", setback.path}, {"error", DescribeSetback(setback)}};
 }
 
-Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
-                 const HealProgress& progress, const LegFigures& figures,
-                 const MirrorFacts& facts) {
+Json DescribeLeg(Mirror& mirror, const Membership::View& membership,
+                 const LabelMember& member, const HealProgress& progress,
+                 const LegFigures& figures, const MirrorFacts& facts) {
   const LegSlot slot = member.slot;
   const LegSet leg = LegSet::Of(slot);
   const LegProgress done = progress.Of(slot);
@@ -55,7 +56,7 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
   Json json = {{"name", member.name},
                {"uuid", member.uuid},
                {"path", facts.leg_paths[slot]},
-               {"state", StateOf(mirror, slot, count.regions)},
+               {"state", StateOf(mirror, membership, slot, count.regions)},
                {"primary", slot == mirror.primary_slot()},
                {"write_mostly", mirror.write_mostly().has(slot)},
                {"errors",
@@ -74,7 +75,7 @@ Json DescribeLeg(Mirror& mirror, const Label& label, const LabelMember& member,
   if (setback && json["state"] == "resync") {
     json["resync"]["failing"] = DescribeFailing(*setback);
   }
-  const LabelMember* replaced = label.FindMember(member.replaces);
+  const LabelMember* replaced = membership.label.FindMember(member.replaces);
   if (replaced != nullptr) json["replaces"] = replaced->name;
   if (mirror.present().has(slot)) {
     json["unanswered_s"] =
@@ -130,12 +131,13 @@ Json DescribeLog(Mirror& mirror, const Label& label) {
 
 Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
                     DirtyBytes& dirty, const MirrorFacts& facts) {
-  const Label label = mirror.membership().label();
+  const Membership::View membership = mirror.membership().view();
+  const Label& label = membership.label;
   const LegFigures figures = dirty.Get();
   Json legs = Json::array();
   for (const LabelMember& member : label.members) {
     legs.push_back(
-        DescribeLeg(mirror, label, member, progress, figures, facts));
+        DescribeLeg(mirror, membership, member, progress, figures, facts));
   }
   return {{"name", label.mirror_name},
           {"uuid", label.mirror_uuid},
@@ -154,10 +156,12 @@ Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
 std::string SummarizeMirror(Mirror& mirror) {
   Json legs = Json::array();
   size_t in_sync = 0;
-  for (const LabelMember& member : mirror.membership().label().members) {
+  const Membership::View membership = mirror.membership().view();
+  for (const LabelMember& member : membership.label.members) {
     const DirtyLog::SyncCount count =
         mirror.log().GetSyncCount(LegSet::Of(member.slot));
-    legs.push_back({{"state", StateOf(mirror, member.slot, count.regions)}});
+    legs.push_back(
+        {{"state", StateOf(mirror, membership, member.slot, count.regions)}});
     in_sync += legs.back()["state"] == "in-sync";
   }
   return absl::StrCat(MirrorState(legs), ", ", in_sync, " of ", legs.size(),
@@ -165,7 +169,7 @@ std::string SummarizeMirror(Mirror& mirror) {
 }
 
 Json DescribeDirtyRegions(Mirror& mirror) {
-  const Label label = mirror.membership().label();
+  const Label label = mirror.membership().view().label;
   const uint64_t region_bytes = mirror.log().GetRegionSize();
   Json regions = Json::array();
   mirror.log().ForEach([&](const RegionKey& key, const RegionRecord& record) {

@@ -177,7 +177,7 @@ absl::StatusOr<Json> DescribeWhere(Mirror& mirror, const MirrorFacts& facts,
   if (!st.ok()) return absl::NotFoundError(ErrnoText(st.error()));
   const Finder finder(mirror, path, *st);
   Json legs = Json::array();
-  for (const LabelMember& member : mirror.membership().label().members) {
+  for (const LabelMember& member : mirror.membership().view().label.members) {
     const LegSlot slot = member.slot;
     Lack lack = finder.LackOf(slot);
     const char* state = lack.any() ? "stale" : "current";

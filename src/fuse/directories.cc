@@ -163,7 +163,9 @@ void Fsyncdir(fuse_req_t request, fuse_ino_t id, int data_only,
   const SharedNames names = HoldNames(fs);
   const std::optional<std::string> path = fs.nodes().PathOf(id);
   // A directory that was removed has nothing to lose.
-  Answer(request, path ? fs.mirror().FsyncDir(*path) : kOk);
+  if (!path) return Answer(request, kOk);
+  Answer(request,
+         AskAbout(fs, *path, [&] { return fs.mirror().FsyncDir(*path); }));
 }
 
 }  // namespace

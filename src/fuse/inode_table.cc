@@ -10,7 +10,7 @@
 namespace mirrorfs {
 namespace {
 
-// Where in an inode number stands how many primaries there were before.
+// Where in an inode number stands how often all were given anew before.
 constexpr int kShownShift = 56;
 
 }  // namespace
@@ -64,7 +64,7 @@ InodeTable::Node* InodeTable::NewNode(const struct stat& st,
                                       int64_t created_ns) {
   Node* node = new Node;
   node->id = next_id_++;
-  node->shown_ino = st.st_ino + (ino_t{primary_} << kShownShift);
+  node->shown_ino = ShownBy(nullptr, st.st_ino);
   node->is_dir = S_ISDIR(st.st_mode);
   node->created_ns = created_ns;
   by_id_.insert(node);
@@ -92,6 +92,7 @@ void InodeTable::LoseNumber(Node* node) {
   if (node->name.parent == nullptr) return;
   node->ino = ino;
   node->primary = kNoPrimary;
+  ++renumbered_;
 }
 
 NodeId InodeTable::Remember(NodeId parent, absl::string_view name,
@@ -296,7 +297,7 @@ std::optional<ObjectRef> InodeTable::Ref(NodeId id) const {
 }
 
 ino_t InodeTable::ShownBy(const Node* node, ino_t ino) const {
-  return node == nullptr ? ino + (ino_t{primary_} << kShownShift)
+  return node == nullptr ? ino + (ino_t{renumbered_} << kShownShift)
                          : node->shown_ino;
 }
 
@@ -318,6 +319,7 @@ void InodeTable::Rekey(
   {
     std::lock_guard lock(mutex_);
     ++primary_;
+    ++renumbered_;
     by_ino_.clear();
     for (Node* node : by_id_) {
       if (node->ino == 0) continue;  // its last name is about to go
@@ -390,6 +392,23 @@ bool InodeTable::IsKnown(NodeId parent_id, absl::string_view name) const {
   if (parent == nullptr) return false;
   return GetByName(parent, name) != nullptr ||
          more_names_.contains({parent, std::string(name)});
+}
+
+std::string InodeTable::AnyPathIn(NodeId dir_id) const {
+  std::lock_guard lock(mutex_);
+  const Node* dir = Get(dir_id);
+  if (dir == nullptr || dir->children == 0) return "";
+  const auto path_of = [&](absl::string_view name) {
+    const std::optional<std::string> path = PathOfNode(dir);
+    return path ? JoinPath(*path, name) : "";
+  };
+  for (const Node* node : by_name_) {
+    if (node->name.parent == dir) return path_of(node->name.text);
+  }
+  for (const auto& [parent, name] : more_names_) {
+    if (parent == dir) return path_of(name);
+  }
+  return "";
 }
 
 void InodeTable::AddName(NodeId id, NodeId parent_id, absl::string_view name) {

@@ -67,6 +67,9 @@ class InodeTable {
   // Whether the kernel has been told of something by that name, and nobody has
   // moved or removed it through us.
   bool IsKnown(NodeId parent, absl::string_view name) const;
+  // The path of something that the kernel knows in that directory, or empty.
+  // Where there is anything, that takes a look at every node.
+  std::string AnyPathIn(NodeId dir) const;
   // The number that users see: what it was when the kernel first learned of
   // the node, whatever leg is the primary now. `ino` for a node unknown.
   ino_t ShownIno(NodeId id, ino_t ino) const;
@@ -205,6 +208,8 @@ class InodeTable {
   absl::flat_hash_set<Node*> open_;
   NodeId next_id_ = kRootNode + 1;
   uint32_t primary_ = 0;  // how many there were before
+  // How often numbers came to mean something else, while what had them lives.
+  uint32_t renumbered_ = 0;
   std::array<uint64_t, kLossCounters> times_lost_{};
   std::array<HandoverSharedMutex, kStripes> stripes_;
 };

@@ -205,6 +205,18 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   Answer(request, OrAgain(fs, error, *path));
 }
 
+// A directory is about to go because it is empty. ESTALE when it is so only on
+// the primary, where somebody has removed behind our back what the kernel knows
+// in it.
+Errno CheckIsEmpty(FileSystem& fs, NodeId id, const std::string& path) {
+  const std::string known = fs.nodes().AnyPathIn(id);
+  if (known.empty()) return kOk;
+  const auto entries = fs.mirror().ListDir(path);
+  const bool emptied =
+      entries.ok() && entries->empty() && fs.mirror().FailIfNameIsGone(known);
+  return emptied ? Errno(ESTALE) : kOk;
+}
+
 void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FsOf(request);
   SharedNames names = HoldNames(fs);
@@ -213,6 +225,9 @@ void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   const ErrnoOr<std::string> path = PathToChange(fs, parent, name);
   if (!path.ok()) return Answer(request, path.error());
   const NodeId id = fs.nodes().Find(parent, name, *st);
+  if (const Errno error = CheckIsEmpty(fs, id, *path); !error.ok()) {
+    return Answer(request, error);
+  }
   fs.nodes().Detach(id);
   const Errno error = fs.mirror().Rmdir(*path);
   if (error.ok()) {
@@ -258,6 +273,10 @@ Errno RenameHeld(FileSystem& fs, RenameEnd& from, RenameEnd& to,
   const bool exchange = flags & RENAME_EXCHANGE;
   const bool replaces = to.st.ok() && !exchange;
   const bool last = replaces && IsLastName(fs, to.path, *to.st);
+  if (replaces && to.is_dir()) {
+    const Errno error = CheckIsEmpty(fs, to.id, to.path);
+    if (!error.ok()) return error;
+  }
   ErrnoOr<ObjectRef> object = ObjectOf(fs, from.id);
   ObjectRef moved;
   if (object.ok()) moved.created_ns = object->created_ns;

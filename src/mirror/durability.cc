@@ -125,14 +125,18 @@ Errno Mirror::FsyncDir(absl::string_view path) {
 void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {
   if (!file.times_unsettled.exchange(false)) return;
   // Somebody may set the time meanwhile, on the primary and then on the others,
-  // where what we read before would come last. So look again after each change;
-  // after a write, others will.
-  do {
+  // where what we read before would come last. So look again after each change,
+  // and when it was of another primary; after a write, others will.
+  bool again = true;
+  while (again && !file.times_unsettled) {
+    const uint64_t epoch = legs_->primary_epoch();
     const ErrnoOr<struct stat> truth = Stat(object);
     KillPoint("times-settling");
     if (!truth.ok() && !IsAbsent(truth.error())) file.times_unsettled = true;
-    if (!truth.ok() || !CopyMtime(object, file, truth->st_mtim)) return;
-  } while (!file.times_unsettled);
+    if (!truth.ok()) return;
+    again = CopyMtime(object, file, truth->st_mtim) ||
+            legs_->primary_epoch() != epoch;
+  }
 }
 
 // True when a leg needed it.

@@ -52,6 +52,12 @@ LegSlot Mirror::Heir(LegSet without) {
   return heirs.empty() ? -1 : std::countr_zero(heirs.bits());
 }
 
+// One from which recovery removed nothing, if there is any.
+LegSlot Mirror::HeirOfEmptied(LegSet without) {
+  const LegSlot heir = Heir(without | LegSet(pruned_.load()));
+  return heir >= 0 ? heir : Heir(without);
+}
+
 // Once nobody is changing it.
 LegSlot Mirror::SettledPrimary() {
   std::lock_guard lock(changing_legs_);
@@ -123,7 +129,7 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
   const bool was_primary = legs_->primary() == slot;
   if (was_primary) {
     if (heir < 0 || Heir(legs_->all() - LegSet::Of(heir)) != heir) {
-      heir = Heir(out);
+      heir = leaving == Leaving::kEmptied ? HeirOfEmptied(out) : Heir(out);
     }
     if (heir < 0) return false;
   }
@@ -137,6 +143,9 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
   const bool recorded = WhileHeld([&] {
     legs_->SetDown(slot, why, reason);
     if (was_primary) legs_->SetPrimary(heir);
+    if (was_primary && leaving == Leaving::kEmptied) {
+      MarkAll(*log_, LegSet(pruned_.exchange(0)) - LegSet::Of(heir));
+    }
     if (RecordLegGone(slot, was_primary)) return true;
     // Nobody is left who could be told: as if nothing had been.
     legs_->SetUp(slot);
@@ -148,7 +157,7 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
   if (!recorded) return false;
   Post(wanted ? EventName::kLegOffline : EventName::kLegFailed,
        legs_->at(slot).name(), reason);
-  if (was_whole && leaving == Leaving::kForNow) {
+  if (was_whole && leaving != Leaving::kForGood) {
     Post(EventName::kDegraded, "",
          absl::StrCat(membership_->in_sync().size(), " of ",
                       legs_->all().size(), " legs up to date"));
@@ -161,28 +170,32 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
 bool Mirror::FailIfLabelIsGone() {
   const Leg& asked = primary();
   return !HasLabel(asked) &&
-         TakeLegOut(asked, LegState::kFailed, "its label is gone", -1);
+         TakeLegOut(asked, LegState::kFailed, "its label is gone", -1,
+                    Leaving::kEmptied);
 }
 
 bool Mirror::FailIfNameIsGone(const std::string& path) {
   const Leg& asked = primary();
   const LegSet out = LegSet::Of(asked.slot());
-  if (Heir(out) < 0) return false;
+  if (HeirOfEmptied(out) < 0) return false;
   // Who is about to change the names there has been to the primary first.
   const std::vector<RegionKey> held = {
       RegionKey::Entries(std::string(ParentPath(path)))};
   gate_.StartRecovery(held);
   // Only now: one that has missed what was under way is nobody's heir.
-  const LegSlot heir = Heir(out);
+  const LegSlot heir = HeirOfEmptied(out);
   const bool gone = heir >= 0 && asked.Stat(path).error() == Errno(ENOENT) &&
                     leg(heir).Stat(path).ok();
   gate_.FinishRecovery(held);
   if (!gone) return legs_->primary() != asked.slot();
   std::unique_lock lock(changing_legs_);
-  if (Heir(out) != heir) return false;
+  if (HeirOfEmptied(out) != heir) return false;
   const std::string reason =
       absl::StrCat("somebody has removed \"", path, "\" there");
-  if (!TakeLegOutHeld(asked, LegState::kFailed, reason, heir)) return false;
+  if (!TakeLegOutHeld(asked, LegState::kFailed, reason, heir,
+                      Leaving::kEmptied)) {
+    return false;
+  }
   MarkAll(*log_, out);
   lock.unlock();
   // Its label says that it lacks only what the log knows.

@@ -106,8 +106,10 @@ void LegProbe::CheckRoot(LegSlot slot) {
     why = "its label is gone";
   }
   if (why.empty()) return;
-  mirror_->TakeLegOut(leg, LegState::kFailed,
-                      absl::StrCat(path(slot), ": ", why), -1);
+  // One whose disk was only unmounted has its label still.
+  mirror_->TakeLegOut(
+      leg, LegState::kFailed, absl::StrCat(path(slot), ": ", why), -1,
+      HasLabel(leg) ? Mirror::Leaving::kForNow : Mirror::Leaving::kEmptied);
 }
 
 absl::Status LegProbe::TakeIn(LegSlot slot) {

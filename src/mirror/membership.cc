@@ -43,10 +43,11 @@ Membership::Membership(Label label, const LegTable* legs, LegSet in_sync,
     : legs_(legs), clock_(clock), label_(std::move(label)), in_sync_(in_sync) {
   written_uses_.fill(label_.uses);
   NoteTime();
+  Show();
 }
 
 void Membership::BeginUse() {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   for (LabelMember& member : label_.members) {
     if (!legs_->up().has(member.slot)) continue;
     Leg& leg = legs_->at(member.slot);
@@ -98,12 +99,12 @@ void Membership::NoteAway() {
 }
 
 void Membership::SetLog(const LabelLog& log) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   label_.log = log;
 }
 
 void Membership::SetAccounted(LegSet legs) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   for (LabelMember& member : label_.members) {
     if (!legs.has(member.slot) || !legs_->known(member.slot)) continue;
     const absl::StatusOr<Label> own = ReadLabel(legs_->at(member.slot));
@@ -113,7 +114,7 @@ void Membership::SetAccounted(LegSet legs) {
 }
 
 LegSet Membership::NameLog() {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   label_.clean = false;
   label_.primary_uuid = legs_->at(legs_->primary()).uuid();
   return UnwrittenLabels();
@@ -134,7 +135,7 @@ LegSet Membership::BeforeFirstChange() {
 }
 
 absl::Status Membership::BeforeHealing(LegSet legs) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   LegSet untold;
   (legs - healing_).ForEach([&](LegSlot slot) {
     const LegSet leg = LegSet::Of(slot);
@@ -159,7 +160,7 @@ absl::Status Membership::MarkNotWhole(const Leg& leg) {
 }
 
 LegSet Membership::LegsCaughtUp(LegSet legs) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   in_sync_ |= legs;
   healing_ -= legs;
   if (changed_) {
@@ -186,7 +187,7 @@ void Membership::ReleaseChanges() {
 }
 
 LegSet Membership::LegsLeft(LegSet out, const LabelLog& log) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   in_sync_ -= out;
   healing_ -= out;
   label_.log = log;
@@ -201,7 +202,7 @@ LegSet Membership::LegsLeft(LegSet out, const LabelLog& log) {
 }
 
 absl::Status Membership::LegReturned(LegSet leg) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   const std::vector<LabelMember> before = label_.members;
   bool marked = true;
   leg.ForEach(
@@ -224,12 +225,12 @@ absl::Status Membership::LegReturned(LegSet leg) {
 }
 
 void Membership::LegStays(LegSlot slot) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   in_sync_ |= LegSet::Of(slot);
 }
 
 absl::Status Membership::Edit(const std::function<void(Label&)>& edit) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   const std::vector<LabelMember> before = label_.members;
   edit(label_);
   const absl::Status status = WriteLabels();
@@ -238,7 +239,7 @@ absl::Status Membership::Edit(const std::function<void(Label&)>& edit) {
 }
 
 absl::Status Membership::Overrule(const Generation& theirs) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   const Generation ours = label_.generation;
   StartGenerationIfNeeded();
   if (label_.generation == ours) StartGeneration(ours);
@@ -249,7 +250,7 @@ absl::Status Membership::Overrule(const Generation& theirs) {
 }
 
 absl::Status Membership::Stop(bool log_empty) {
-  std::lock_guard lock(mutex_);
+  const Change change(this);
   if (!recorded_use_) return absl::OkStatus();
   label_.clean = log_empty;
   stopped_ = true;
@@ -264,6 +265,17 @@ Label Membership::label() const {
 LegSet Membership::in_sync() const {
   std::lock_guard lock(mutex_);
   return in_sync_;
+}
+
+Membership::View Membership::view() const {
+  std::lock_guard lock(view_mutex_);
+  return view_;
+}
+
+// mutex_ is held.
+void Membership::Show() {
+  std::lock_guard lock(view_mutex_);
+  view_ = {label_, in_sync_};
 }
 
 // Changes follow the next labels.
@@ -309,6 +321,7 @@ LegSet Membership::UnwrittenLabels() {
   LegSet unwritten;
   recorded_use_ = true;
   NoteAway();
+  Show();
   in_sync_.ForEach([&](LegSlot slot) {
     Leg& leg = legs_->at(slot);
     Label own = label_;

@@ -21,6 +21,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <mutex>
 
 #include "absl/status/status.h"
 #include "base/clock.h"
@@ -96,8 +97,28 @@ class Membership {
 
   Label label() const;
   LegSet in_sync() const;
+  // Both, for whoever only looks: does not wait for a leg on which a label is
+  // being written, and has it as if it were.
+  struct View {
+    Label label;
+    LegSet in_sync;
+  };
+  View view() const;
 
  private:
+  // Held by who changes anything: what it has come to shows when it ends.
+  class Change {
+   public:
+    explicit Change(Membership* membership)
+        : membership_(membership), lock_(membership->mutex_) {}
+    ~Change() { membership_->Show(); }
+
+   private:
+    Membership* const membership_;
+    const std::lock_guard<HandoverMutex> lock_;
+  };
+
+  void Show();
   // Starts a new generation if the set of up-to-date legs is not the recorded
   // one, and before the first change if it is not all. mutex_ is held.
   void StartGenerationIfNeeded();
@@ -125,6 +146,8 @@ class Membership {
   std::array<uint64_t, kLegsMax> written_uses_;  // by slot, in its label
   bool stopped_ = false;
   std::condition_variable_any recorded_;
+  mutable std::mutex view_mutex_;
+  View view_;  // guarded by it
 };
 
 }  // namespace mirrorfs

@@ -268,8 +268,23 @@ LegSet Mirror::LeftToRecovery(RegionMark attributes, LegSet legs) {
   return lacking;
 }
 
-void Mirror::EqualizeMtime(const RegionMark& attributes, const timespec& truth,
-                           LegSet legs) {
+// To the primary's, whichever leg that is when it is done. Answers its
+// attributes.
+ErrnoOr<struct stat> Mirror::EqualizeMtime(const std::string& path) {
+  RegionMark attributes{RegionKey::Attributes(path)};
+  for (;;) {
+    const uint64_t epoch = legs_->primary_epoch();
+    const ErrnoOr<struct stat> truth = StatPath(path);
+    KillPoint("times-settling");
+    if (!truth.ok()) return truth;
+    attributes.record.directory = S_ISDIR(truth->st_mode);
+    SetMtimeOn(attributes, truth->st_mtim, secondaries());
+    if (legs_->primary_epoch() == epoch) return truth;
+  }
+}
+
+void Mirror::SetMtimeOn(const RegionMark& attributes, const timespec& truth,
+                        LegSet legs) {
   const std::string& path = attributes.key.path;
   legs -= LeftToRecovery(attributes, legs);
   (legs & legs_->up()).ForEach([&](LegSlot slot) {
@@ -303,14 +318,8 @@ void Mirror::UnsettleDirs(const RegionChange& change) {
 void Mirror::SettleDirs() {
   const std::shared_lock names(names_lock_);
   for (const std::string& path : unsettled_dirs_.Take()) {
-    RegionMark attributes{RegionKey::Attributes(path)};
-    attributes.record.directory = true;
-    const ErrnoOr<struct stat> truth = StatPath(path);
-    if (truth.ok()) {
-      EqualizeMtime(attributes, truth->st_mtim, secondaries());
-    } else if (!IsAbsent(truth.error())) {
-      unsettled_dirs_.Add(path);
-    }
+    const Errno error = EqualizeMtime(path).error();
+    if (!error.ok() && !IsAbsent(error)) unsettled_dirs_.Add(path);
   }
 }
 
@@ -318,7 +327,11 @@ ErrnoOr<struct stat> Mirror::Stat(const ObjectRef& object) {
   return AskHolder(
       object, [&](Leg & leg) -> ErrnoOr<struct stat> {
         const LegFd fd = OpenFdOn(leg, object);
-        if (fd.valid()) return StatObject(fd);
+        if (fd.valid()) {
+          const ErrnoOr<struct stat> st = StatObject(fd);
+          const bool lost_name = object.named && st.ok() && st->st_nlink == 0;
+          if (!lost_name) return st;
+        }
         if (!object.named) return Errno(ENOENT);
         return leg.Stat(object.path);
       });

@@ -138,9 +138,12 @@ class Mirror {
   // record; false: it is the last one in sync. Another that has taken its place
   // since is not meant.
   bool FailLeg(const Leg& leg, Errno error);
-  // `heir`: who becomes the primary if the leg is it; -1: whoever can. For
-  // good: it is about to be no member, and the others are all there is.
-  enum class Leaving { kForNow, kForGood };
+  // For good: it is about to be no member, and the others are all there is.
+  // Emptied: somebody has removed files of it behind our back; if it was the
+  // primary, legs from which recovery has removed them, too, are compared whole
+  // with its heir.
+  enum class Leaving { kForNow, kForGood, kEmptied };
+  // `heir`: who becomes the primary if the leg is it; -1: whoever can.
   bool TakeLegOut(const Leg& leg, LegState why, const std::string& reason,
                   LegSlot heir, Leaving leaving = Leaving::kForNow);
   // Somebody may be removing the primary behind our back. Whether its label is
@@ -150,6 +153,8 @@ class Mirror {
   // has removed or moved it. All of it is compared when it is back. Not during
   // a change, which would wait for itself.
   bool FailIfNameIsGone(const std::string& path);
+  // Recovery removes names on the leg, as the primary does not have them.
+  void NotePruned(LegSlot slot) { pruned_ |= LegSet::Of(slot).bits(); }
   // A leg is there (again). `accounted`: the log knows all that it lacks.
   absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
   absl::Status Promote(LegSlot slot);
@@ -358,8 +363,9 @@ class Mirror {
   void EqualizeNew(absl::string_view path, LegSet no_heirs);
   void UnsettleDirs(const RegionChange& change);
   LegSet LeftToRecovery(RegionMark attributes, LegSet legs);
-  void EqualizeMtime(const RegionMark& attributes, const timespec& truth,
-                     LegSet legs);
+  ErrnoOr<struct stat> EqualizeMtime(const std::string& path);
+  void SetMtimeOn(const RegionMark& attributes, const timespec& truth,
+                  LegSet legs);
   // A time or the like could not be set, and nobody else would do it: recovery
   // shall.
   void NotEqualized(const Leg& leg, RegionMark attributes, Errno error);
@@ -425,6 +431,7 @@ class Mirror {
   void ListenToHangs(LegSlot slot);
   void AskOthers(LegSlot slot);
   LegSlot Heir(LegSet without);
+  LegSlot HeirOfEmptied(LegSet without);
   LegSlot SettledPrimary();
   // Runs `change`, which changes who counts and says whether that is on record,
   // with clears and the changes that begin held meanwhile.
@@ -447,6 +454,7 @@ class Mirror {
   std::atomic<ReadFrom> read_from_;
   std::atomic<LegSlot> preferred_;
   std::atomic<uint64_t> write_mostly_;  // bits of slots
+  std::atomic<uint64_t> pruned_{0};     // the same; see NotePruned
   std::atomic<OnEnospc> on_enospc_;
   DirtyLog* const log_;
   Membership* const membership_;

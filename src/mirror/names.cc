@@ -18,12 +18,7 @@ ErrnoOr<struct stat> Mirror::FinishNew(absl::string_view path, Errno error,
                                        LegSet no_heirs) {
   if (!error.ok()) return error;
   EqualizeNew(path, no_heirs);
-  const ErrnoOr<struct stat> truth = StatPath(path);
-  if (!truth.ok()) return truth;
-  RegionMark attributes{RegionKey::Attributes(std::string(path))};
-  attributes.record.directory = S_ISDIR(truth->st_mode);
-  EqualizeMtime(attributes, truth->st_mtim, secondaries());
-  return truth;
+  return EqualizeMtime(std::string(path));
 }
 
 LegSet Mirror::NoHeirs(absl::string_view dir) const {

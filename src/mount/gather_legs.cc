@@ -69,8 +69,8 @@ absl::Status FindLegs(MountCommand& command, LegTargets& targets) {
     leg = *path;
     answering.push_back(leg);
   }
-  absl::Status status = CheckMountPoint(command.mount_point, command.legs,
-                                        command.options.log_dir);
+  absl::Status status = PrepareMountPoint(command.mount_point, command.legs,
+                                          command.options.log_dir);
   if (!status.ok()) return status;
   return MakeCall(*targets.For("the legs"),
                   [answering] { return CheckLegPaths(answering); });

@@ -136,13 +136,11 @@ int Main(int argc, char** argv) {
     case MountCommand::Action::kMount:
       break;
   }
+  command->mount_point = AbsolutePath(command->mount_point);
   if (command->options.remount) {
-    command->mount_point = AbsolutePath(command->mount_point);
     const absl::Status status = Remount(*command);
     return status.ok() ? kExitOk : Fail(kExitMount, status.message());
   }
-  command->mount_point = AbsolutePath(command->mount_point);
-  ClearDeadMount(command->mount_point);
   return command->options.foreground ? RunForeground(*command)
                                      : RunBackground(*command);
 }

@@ -21,6 +21,16 @@ absl::Status Refuse(const std::string& dir, absl::string_view why) {
       absl::StrCat("mount point ", dir, ": ", why));
 }
 
+// What a killed daemon of ours left there ("Transport endpoint is not
+// connected").
+void ClearDeadMount(const std::string& dir) {
+  const std::vector<MountEntry> mounts = ReadMountTable();
+  const MountEntry* mounted = FindMount(mounts, dir);
+  if (mounted != nullptr && IsDeadMirrorMount(*mounted)) {
+    umount2(dir.c_str(), MNT_DETACH);
+  }
+}
+
 }  // namespace
 
 std::string AbsolutePath(const std::string& path) {
@@ -31,21 +41,18 @@ std::string AbsolutePath(const std::string& path) {
   return absl::StrCat(resolved, "/", path);
 }
 
-void ClearDeadMount(const std::string& dir) {
-  const std::vector<MountEntry> mounts = ReadMountTable();
-  const MountEntry* mounted = FindMount(mounts, dir);
-  if (mounted != nullptr && IsDeadMirrorMount(*mounted)) {
-    umount2(dir.c_str(), MNT_DETACH);
-  }
-}
-
-absl::Status CheckMountPoint(const std::string& dir,
-                             const std::vector<std::string>& legs,
-                             const std::string& log_dir) {
+absl::Status PrepareMountPoint(const std::string& dir,
+                               const std::vector<std::string>& legs,
+                               const std::string& log_dir) {
+  ClearDeadMount(dir);
   struct stat st;
-  if (stat(dir.c_str(), &st) != 0) {
-    return Refuse(dir, ErrnoText(Errno::Last()));
+  bool found = stat(dir.c_str(), &st) == 0;
+  if (!found) {
+    // Its killed daemon may not have been dead yet.
+    ClearDeadMount(dir);
+    found = stat(dir.c_str(), &st) == 0;
   }
+  if (!found) return Refuse(dir, ErrnoText(Errno::Last()));
   if (!S_ISDIR(st.st_mode)) return Refuse(dir, "is not a directory");
   if (FindMount(ReadMountTable(), dir) != nullptr) {
     return Refuse(dir, "something is mounted there already");

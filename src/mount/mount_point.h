@@ -13,15 +13,12 @@ namespace mirrorfs {
 // Absolute, symlinks resolved as far as it exists.
 std::string AbsolutePath(const std::string& path);
 
-// Takes away what a killed daemon of ours left at `dir` ("Transport endpoint
-// is not connected").
-void ClearDeadMount(const std::string& dir);
-
-// Refuses what cannot be mounted at: not a directory, something mounted there
-// already, or a leg or log directory that would be hidden by or lie in it.
-absl::Status CheckMountPoint(const std::string& dir,
-                             const std::vector<std::string>& legs,
-                             const std::string& log_dir);
+// Takes away what a killed daemon of ours left at `dir`, and refuses what
+// cannot be mounted at: not a directory, something mounted there already, or a
+// leg or log directory that would be hidden by or lie in it.
+absl::Status PrepareMountPoint(const std::string& dir,
+                               const std::vector<std::string>& legs,
+                               const std::string& log_dir);
 
 // Lets the kernel read ahead as much as one request may carry; it offers an
 // eighth of that. Best effort.

@@ -15,6 +15,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/time/clock.h"
 #include "base/kill_point.h"
+#include "leg/label.h"
 #include "leg/walk.h"
 #include "recovery/healer.h"
 
@@ -159,6 +160,20 @@ bool Healer::GoesOn(const Leg& leg, const std::string& path, Errno error,
   return !IsItsFailure(error);
 }
 
+// What the primary does not have.
+Errno Healer::RemoveGone(Leg& leg, const std::string& path) {
+  if (!HasLabel(mirror_->primary())) {
+    // Somebody is emptying it.
+    if (!mirror_->FailIfLabelIsGone()) {
+      spdlog::error("leg \"{}\" has no label: nothing is removed elsewhere",
+                    mirror_->primary().name());
+    }
+    return Errno(EAGAIN);
+  }
+  mirror_->NotePruned(leg.slot());
+  return RemoveNames(leg, path);
+}
+
 // As many as can be done in `time`, but one at least. Answers how many.
 size_t Healer::HealNames(const DirtyLog::Work& work, absl::Duration time,
                          NamesToDo* todo) {
@@ -179,7 +194,7 @@ size_t Healer::HealNames(const DirtyLog::Work& work, absl::Duration time,
       continue;
     }
     const Errno error =
-        gone ? RemoveNames(leg, path) : HealName(work, leg, path);
+        gone ? RemoveGone(leg, path) : HealName(work, leg, path);
     todo->given_up = !GoesOn(leg, path, error, &todo->error);
     if (error.ok()) names_healed_[leg.slot()].insert(path);
   }

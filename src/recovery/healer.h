@@ -59,6 +59,7 @@ class Healer {
                   NamesToDo* todo);
   bool GoesOn(const Leg& leg, const std::string& path, Errno error,
               Errno* first) const;
+  Errno RemoveGone(Leg& leg, const std::string& path);
   size_t HealNames(const DirtyLog::Work& work, absl::Duration time,
                    NamesToDo* todo);
   LegSet FinishNames(const DirtyLog::Work& work,

@@ -9,6 +9,8 @@ import threading
 
 import pytest
 
+from support.hold import Hold
+from support.mirror import wait_until
 from support.syscalls import RENAME_EXCHANGE, fallocate, renameat2
 
 pytestmark = pytest.mark.timeout_s(400)
@@ -73,6 +75,25 @@ ACTIONS = {
                      b"content"),
 }
 
+# Nobody knows which of them is right but the kernel.
+@pytest.mark.parametrize("action", ["rmdir", "rename"])
+def test_a_directory_is_not_empty_because_it_was_emptied(emptied, action):
+    it = emptied
+    mnt = it.mirror.mnt
+    (mnt / "empty").mkdir()
+    for name in ("file", "link", "sub"):
+        remove(it.stores[0] / "dir" / name)
+    with pytest.raises(OSError) as refused:
+        if action == "rmdir":
+            os.rmdir(mnt / "dir")
+        else:
+            os.rename(mnt / "empty", mnt / "dir")
+    assert refused.value.errno == errno.ENOTEMPTY
+    assert (mnt / "dir/file").read_bytes() == b"content"
+    it.mirror.cli("online", mnt, it.names[0])
+    it.finish()
+
+
 # What the kernel may know, or do by another name.
 UNNOTICED = {"stat", "another name"}
 
@@ -101,6 +122,14 @@ def copy_to(mnt, fd):
         os.close(other)
 
 
+def fsync_dir(path):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 # By a descriptor, of which the primary has none yet.
 HELD = {
     "read": (lambda mnt, fd: os.pread(fd, 7, 0), b"Content"),
@@ -112,6 +141,8 @@ HELD = {
     "fstat": (lambda mnt, fd: os.fstat(fd).st_size, 7),
     "truncate": (lambda mnt, fd: os.ftruncate(fd, 3), None),
     "chmod": (lambda mnt, fd: os.fchmod(fd, 0o600), None),
+    "link": (lambda mnt, fd: os.link(mnt / "dir/file", mnt / "more"), None),
+    "fsync the directory": (lambda mnt, fd: fsync_dir(mnt / "dir"), None),
 }
 
 
@@ -130,7 +161,7 @@ def test_a_file_that_is_open_is_removed_from_the_primary(scene, action):
         it.mirror.cli("online", mnt, it.names[1])
         it.wait_back(1)
         it.mirror.cli("promote", mnt, it.names[1])
-        os.unlink(it.stores[1] / "dir/file")
+        shutil.rmtree(it.stores[1] / "dir")
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         assert act(mnt, fd) == expected
     finally:
@@ -141,6 +172,42 @@ def test_a_file_that_is_open_is_removed_from_the_primary(scene, action):
         it.finish()
     else:
         assert action in ("fstat", "seek"), "the kernel may know"
+
+
+def test_an_open_file_has_a_link_still(scene):
+    it = scene("plain", "plain", options=[NEVER, "attr-timeout=0"])
+    mnt = it.mirror.mnt
+    (mnt / "file").write_bytes(b"x")
+    it.mirror.wait_sync()
+    with open(mnt / "file", "r+b") as file:
+        os.pwrite(file.fileno(), b"y", 0)
+        (it.stores[0] / "file").unlink()
+        assert os.fstat(file.fileno()).st_nlink == 1
+        os.link(mnt / "file", mnt / "more")
+        assert os.fstat(file.fileno()).st_nlink == 2
+    it.mirror.cli("online", mnt, it.names[0])
+    it.finish()
+
+
+def test_a_number_that_is_given_again_is_shown_once(scene):
+    """What was removed lives on; what gets its number is another file."""
+    it = scene("plain", "plain", options=[NEVER])
+    mnt = it.mirror.mnt
+    (mnt / "old").write_bytes(b"old")
+    it.mirror.wait_sync()
+    number = (it.stores[0] / "old").stat().st_ino
+    (it.stores[0] / "old").unlink()
+    for n in range(20):
+        (mnt / f"new{n}").write_bytes(b"new")
+        if (it.stores[0] / f"new{n}").stat().st_ino == number:
+            break
+    else:
+        pytest.skip("this file system does not give it again")
+    assert (mnt / "old").read_bytes() == b"old"
+    shown = [os.stat(entry).st_ino for entry in mnt.iterdir()]
+    assert len(shown) == len(set(shown))
+    it.mirror.cli("online", mnt, it.names[0])
+    it.finish()
 
 
 @pytest.mark.parametrize("emptied", ["cached"], indirect=True)
@@ -246,3 +313,74 @@ def test_names_that_come_and_go_are_no_sign(scene, kind):
     assert [leg["state"] for leg in it.mirror.status()["legs"]] == \
         ["in-sync", "in-sync"]
     it.finish()
+
+
+# ---- while another leg catches up from it
+
+def with_a_third_leg_away(scene, options):
+    """What is known of the first leg is removed from it by the caller."""
+    it = scene("plain", "plain", "plain", options=options)
+    mnt = it.mirror.mnt
+    (mnt / "dir").mkdir()
+    for n in range(5):
+        (mnt / f"dir/file{n}").write_bytes(b"content")
+    it.mirror.wait_sync()
+    os.lstat(mnt / "dir/file0")
+    return it
+
+
+@pytest.mark.parametrize("away", [1, 2])
+def test_what_is_removed_is_not_removed_from_a_leg_that_returns(scene, away):
+    """Or comes back there; the leg in sync that had it all is believed."""
+    it = with_a_third_leg_away(scene, [NEVER])
+    mnt = it.mirror.mnt
+    it.mirror.cli("offline", mnt, it.names[away])
+    (mnt / "dir/new").write_bytes(b"new")
+    for n in range(5):
+        (it.stores[0] / f"dir/file{n}").unlink()
+    it.mirror.cli("online", mnt, it.names[away])
+    it.wait_back(away)
+    assert (mnt / "dir/file0").read_bytes() == b"content"
+    assert it.primary() == 3 - away
+    it.mirror.cli("online", mnt, it.names[0])
+    it.wait_back()
+    assert len(os.listdir(mnt / "dir")) == 6
+    it.finish()
+
+
+def test_a_primary_is_emptied_while_a_leg_returns(scene):
+    it = with_a_third_leg_away(scene, [])
+    mnt = it.mirror.mnt
+    it.mirror.cli("offline", mnt, it.names[2])
+    (mnt / "dir/new").write_bytes(b"new")
+    shutil.rmtree(it.stores[0] / "dir")  # at first; the label last
+    it.mirror.cli("online", mnt, it.names[2])
+    it.wait_back(2)
+    shutil.rmtree(it.stores[0] / ".mirrorfs", ignore_errors=True)
+    it.wait_out(0)
+    it.mirror.wait_sync()
+    assert len(os.listdir(mnt / "dir")) == 6
+    it.mirror.umount()
+    it.assert_legs_identical(1, 2)
+
+
+def test_a_leg_without_a_label_empties_no_other(scene):
+    """It is the last in sync, so it cannot fail; but it is not believed when it
+    lacks something."""
+    it = scene("plain", "plain", options=[NEVER], mount=False)
+    mirror, mnt = it.mirror, it.mirror.mnt
+    hold = Hold(mirror.base / "hold", "recovery-names")
+    mirror.mount(env=hold.env)
+    (mnt / "dir").mkdir()
+    (mnt / "dir/file").write_bytes(b"content")
+    mirror.wait_sync()
+    mirror.cli("offline", mnt, it.names[1])
+    (mnt / "dir/new").write_bytes(b"new")
+    with hold:
+        mirror.cli("online", mnt, it.names[1])
+        hold.wait_reached()
+        remove(it.stores[0] / "dir/file")
+        (it.stores[0] / ".mirrorfs/label").unlink()
+    wait_until(lambda: "nothing is removed" in mirror.said(), 30)
+    assert (it.stores[1] / "dir/file").read_bytes() == b"content"
+    assert it.state(1) == "resync"

@@ -17,6 +17,9 @@ from support.scene import LEG_TIMEOUT, hangs_no_more
 pytestmark = [pytest.mark.timeout_s(400), hangs_no_more]
 
 
+DEGRADED = 3  # an exit code
+
+
 def reading(number):
     return [f"read-policy=prefer={'ab'[number]}"]
 
@@ -148,6 +151,29 @@ def test_status_says_who_is_waited_for(scene, what):
         it.things[1].clear()
         writer.join()
     wait_until(lambda: it.leg(1)["unanswered_s"] == 0, what="the answer")
+    it.finish()
+
+
+@pytest.mark.parametrize("command", ["status", "dirty", "where", "events"])
+def test_a_label_that_is_being_written_is_not_waited_for(scene, command):
+    it = scene("plain", "faulty", "plain", options=["leg-timeout=60s"])
+    mnt = it.mirror.mnt
+    (mnt / "file").write_bytes(b"content")
+    it.mirror.wait_sync()
+    it.things[1].add(["fsync"], path="*label*", delay_ms=20000)
+    offline = threading.Thread(target=it.mirror.cli,
+                               args=("offline", mnt, it.names[2]))
+    offline.start()
+    try:
+        time.sleep(1)
+        answer = it.mirror.cli(
+            command, mnt / "file" if command == "where" else mnt, check=False)
+        assert answer.returncode in (0, DEGRADED), answer.stderr
+        assert offline.is_alive()
+    finally:
+        it.things[1].clear()
+        offline.join()
+    it.mirror.cli("online", mnt, it.names[2])
     it.finish()
 
 

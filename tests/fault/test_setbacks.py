@@ -193,6 +193,42 @@ def test_a_file_loses_its_name_while_its_times_are_settled(scene):
     it.finish()
 
 
+# What is done before somebody settles times, and what makes him do so.
+SETTLED = {
+    "file": (lambda mnt: (mnt / "dir/old").write_bytes(b"x"),
+             lambda mnt: None),
+    "new": (lambda mnt: None, lambda mnt: (mnt / "dir/new").mkdir()),
+    "directory": (lambda mnt: (mnt / "dir/new").mkdir(), lambda mnt: None),
+}
+
+
+@pytest.mark.parametrize("what", SETTLED)
+def test_another_primary_while_times_are_settled(scene, what):
+    """Its time counts, and not that of the one before."""
+    before, act = SETTLED[what]
+    it = scene("plain", "faulty", mount=False)
+    mirror, mnt = it.mirror, it.mirror.mnt
+    hold = Hold(mirror.base / "hold", "times-settling")
+    mirror.mount(env={**hold.env, "MIRRORFS_TICK_MS": "1000"})
+    (mnt / "dir").mkdir()
+    (mnt / "dir/old").write_bytes(b"old")
+    mirror.wait_sync()
+    # So that the times are others there.
+    it.things[1].add(["mkdir", "write"], delay_ms=100)
+    with open(mnt / "dir/old", "r+b", buffering=0) as file:
+        before(mnt)
+        if what == "file":
+            file.write(b"new")
+        with hold:
+            acting = threading.Thread(
+                target=lambda: (act(mnt), what == "file" and file.close()))
+            acting.start()
+            hold.wait_reached()
+            mirror.cli("promote", mnt, it.names[1])
+        acting.join()
+    it.finish()
+
+
 @pytest.mark.parametrize("what", ["fsync", "write"])
 def test_the_log_fails_once_on_the_last_leg(scene, what):
     """It works again some seconds after the leg does, by itself. After a write

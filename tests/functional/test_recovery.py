@@ -652,6 +652,31 @@ def test_mount_while_the_old_daemon_is_dying(mirrors):
     mirror.settle_and_compare()
 
 
+def test_mount_while_the_old_daemon_does_not_answer(mirrors):
+    """It dies when the new one has asked it already."""
+    mirror = mirrors()
+    mirror.create()
+    mirror.mount()
+    (mirror.mnt / "file").write_bytes(b"content")
+    old, mirror.daemon = mirror.daemon, None
+    os.kill(old.pid, signal.SIGSTOP)
+    timer = threading.Timer(1.5, old.kill)
+    timer.start()
+    try:
+        mirror.mount()
+    except MountFailed as error:
+        assert re.search("in use|mounted", error.text)
+        old.wait()
+        mirror.mount()
+    finally:
+        timer.join()
+        old.wait()
+    assert (mirror.mnt / "file").read_bytes() == b"content"
+    mirror.expect_diagnostics("in use|mounted")
+    mirror.wait_sync()
+    mirror.settle_and_compare()
+
+
 # ---- a leg edited by hand
 
 def test_a_leg_edited_by_hand_while_unmounted(mirrors):
