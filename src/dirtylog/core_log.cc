@@ -257,7 +257,8 @@ std::vector<DirtyLog::HealedTail> CoreLog::HealedTails(uint64_t regions_min) {
     const uint64_t end = TailToHealLocked(*entry, entry->record.missing);
     if (end == kNoTail) return true;
     if (end - entry->record.tail_from >= regions_min) {
-      tails.push_back({*DecodeRegionKey(encoded), end, entry->healing});
+      tails.push_back({*DecodeRegionKey(encoded), end, entry->healing,
+                       entry->record.dirty});
     }
     return false;
   });

@@ -65,6 +65,7 @@ class DirtyLog {
     RegionKey key;
     uint64_t end = 0;
     uint64_t healing = 0;  // which one, of all of this log
+    bool dirty = false;    // cannot be settled before it is clear
   };
 
   struct SyncCount {

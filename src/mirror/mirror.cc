@@ -471,7 +471,10 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   const uint64_t step = all ? 0 : kTailStepBytes / log_->GetRegionSize();
   const RegionGate::Tails healed =
       gate_.HealedTails(std::max<uint64_t>(step, 1));
-  if (idle.empty() && hot.empty() && healed.tails.empty()) return kOk;
+  const bool no_tail =
+      std::all_of(healed.tails.begin(), healed.tails.end(),
+                  [](const DirtyLog::HealedTail& tail) { return tail.dirty; });
+  if (idle.empty() && hot.empty() && no_tail) return kOk;
   if (!settle()) return Errno(EAGAIN);
   SettleDirs();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost

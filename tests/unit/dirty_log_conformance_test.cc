@@ -578,6 +578,7 @@ TEST_P(Conformance, AHealedTailIsSettledOnceItIsDurable) {
   EXPECT_TRUE(log_->HealedTails(3).empty());
   const std::vector<DirtyLog::HealedTail> tails = log_->HealedTails(2);
   ASSERT_EQ(tails.size(), 1u);
+  EXPECT_FALSE(tails[0].dirty);
   log_->AdvanceTail(key, {6, 8}, kB);
   log_->SettleTails(tails);
   EXPECT_EQ(Get(key).tail_from, 6u) << "what came after may not be durable";
@@ -592,6 +593,21 @@ TEST_P(Conformance, AHealedTailIsSettledOnceItIsDurable) {
   EXPECT_EQ(Get(key).missing, kB);
   log_->SetRegionSync(key, kB, true);
   EXPECT_TRUE(log_->HealedTails(1).empty());
+}
+
+TEST_P(Conformance, AHealedTailThatIsDirtySaysSo) {
+  const RegionKey key = RegionKey::Attributes("f");
+  Mark(key, {.dirty = true, .missing = kB, .tail_from = 4});
+  log_->AdvanceTail(key, {4, 6}, kB);
+  std::vector<DirtyLog::HealedTail> tails = log_->HealedTails(1);
+  ASSERT_EQ(tails.size(), 1u);
+  EXPECT_TRUE(tails[0].dirty);
+  log_->SettleTails(tails);
+  EXPECT_EQ(Get(key).tail_from, 4u);
+  log_->ClearRegion(key);
+  tails = log_->HealedTails(1);
+  ASSERT_EQ(tails.size(), 1u);
+  EXPECT_FALSE(tails[0].dirty);
 }
 
 TEST_P(Conformance, ATailIsNotSettledAfterItIsLackedAnew) {
