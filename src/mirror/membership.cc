@@ -43,7 +43,7 @@ Membership::Membership(Label label, const LegTable* legs, LegSet in_sync,
     : legs_(legs), clock_(clock), label_(std::move(label)), in_sync_(in_sync) {
   written_uses_.fill(label_.uses);
   NoteTime();
-  Show();
+  Show(in_sync_);
 }
 
 void Membership::BeginUse() {
@@ -273,9 +273,9 @@ Membership::View Membership::view() const {
 }
 
 // mutex_ is held.
-void Membership::Show() {
+void Membership::Show(LegSet in_sync) {
   std::lock_guard lock(view_mutex_);
-  view_ = {label_, in_sync_};
+  view_ = {label_, in_sync};
 }
 
 // Changes follow the next labels.
@@ -321,7 +321,7 @@ LegSet Membership::UnwrittenLabels() {
   LegSet unwritten;
   recorded_use_ = true;
   NoteAway();
-  Show();
+  Show(in_sync_ & view().in_sync);
   in_sync_.ForEach([&](LegSlot slot) {
     Leg& leg = legs_->at(slot);
     Label own = label_;

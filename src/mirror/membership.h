@@ -98,7 +98,8 @@ class Membership {
   Label label() const;
   LegSet in_sync() const;
   // Both, for whoever only looks: does not wait for a leg on which a label is
-  // being written, and has it as if it were.
+  // being written. Until it is, legs that leave have left, and legs that join
+  // have not joined.
   struct View {
     Label label;
     LegSet in_sync;
@@ -111,14 +112,14 @@ class Membership {
    public:
     explicit Change(Membership* membership)
         : membership_(membership), lock_(membership->mutex_) {}
-    ~Change() { membership_->Show(); }
+    ~Change() { membership_->Show(membership_->in_sync_); }
 
    private:
     Membership* const membership_;
     const std::lock_guard<HandoverMutex> lock_;
   };
 
-  void Show();
+  void Show(LegSet in_sync);
   // Starts a new generation if the set of up-to-date legs is not the recorded
   // one, and before the first change if it is not all. mutex_ is held.
   void StartGenerationIfNeeded();
