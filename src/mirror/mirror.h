@@ -153,8 +153,9 @@ class Mirror {
   // has removed or moved it. All of it is compared when it is back. Not during
   // a change, which would wait for itself.
   bool FailIfNameIsGone(const std::string& path);
-  // Recovery removes names on the leg, as the primary does not have them.
-  void NotePruned(LegSlot slot) { pruned_ |= LegSet::Of(slot).bits(); }
+  // Recovery removes on `legs`, or does not copy to them, what the primary does
+  // not have any more.
+  void NotePruned(LegSet legs) { pruned_ |= legs.bits(); }
   // A leg is there (again). `accounted`: the log knows all that it lacks.
   absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
   absl::Status Promote(LegSlot slot);

@@ -15,7 +15,6 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/time/clock.h"
 #include "base/kill_point.h"
-#include "leg/label.h"
 #include "leg/walk.h"
 #include "recovery/healer.h"
 
@@ -107,7 +106,8 @@ Errno Healer::ListNamesToDo(const std::string& dir, NamesToDo* todo) {
   if (!truth.ok() || !S_ISDIR(truth->st_mode)) {
     // Gone, and that its parent's entries say.
     todo->no_directory = true;
-    return truth.ok() || IsAbsent(truth.error()) ? kOk : truth.error();
+    if (!truth.ok() && !IsAbsent(truth.error())) return truth.error();
+    return MayBeGone(LegSet::Of(leg.slot())) ? kOk : Errno(EAGAIN);
   }
   const ErrnoOr<struct stat> copy = leg.Stat(dir);
   if (!copy.ok() || !S_ISDIR(copy->st_mode)) {
@@ -158,20 +158,6 @@ bool Healer::GoesOn(const Leg& leg, const std::string& path, Errno error,
   spdlog::warn("leg \"{}\": healing \"{}\": {}", leg.name(), path,
                ErrnoText(error));
   return !IsItsFailure(error);
-}
-
-// What the primary does not have.
-Errno Healer::RemoveGone(Leg& leg, const std::string& path) {
-  if (!HasLabel(mirror_->primary())) {
-    // Somebody is emptying it.
-    if (!mirror_->FailIfLabelIsGone()) {
-      spdlog::error("leg \"{}\" has no label: nothing is removed elsewhere",
-                    mirror_->primary().name());
-    }
-    return Errno(EAGAIN);
-  }
-  mirror_->NotePruned(leg.slot());
-  return RemoveNames(leg, path);
 }
 
 // As many as can be done in `time`, but one at least. Answers how many.

@@ -38,6 +38,11 @@ absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
 
 }  // namespace
 
+Errno Healer::RemoveGone(Leg& leg, const std::string& path) {
+  if (!MayBeGone(LegSet::Of(leg.slot()))) return Errno(EAGAIN);
+  return RemoveNames(leg, path);
+}
+
 Errno Healer::HealName(const DirtyLog::Work& work, Leg& leg,
                        const std::string& path) {
   const ErrnoOr<struct stat> truth = Truth(path);

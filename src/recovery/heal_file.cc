@@ -9,6 +9,7 @@
 #include "base/kill_point.h"
 #include "leg/content.h"
 #include "leg/copy_object.h"
+#include "leg/label.h"
 #include "leg/object.h"
 #include "recovery/healer.h"
 
@@ -96,6 +97,20 @@ bool Healer::IsLackedByAll(const RegionKey& key, LegSet targets) const {
   return record && record->missing.contains(targets);
 }
 
+// Whether the primary is to be believed that it does not have any more what
+// `targets` lack something of: not while somebody is emptying it.
+bool Healer::MayBeGone(LegSet targets) {
+  if (HasLabel(mirror_->primary())) {
+    mirror_->NotePruned(targets);
+    return true;
+  }
+  if (!mirror_->FailIfLabelIsGone()) {
+    spdlog::error("leg \"{}\" has no label: nothing is removed elsewhere",
+                  mirror_->primary().name());
+  }
+  return false;
+}
+
 bool Healer::HealOn(const DirtyLog::Work& work, LegSet targets) {
   if (*stopping_) return false;
   bool healed = false;
@@ -169,7 +184,8 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
   const Leg& source = mirror_->primary();
   const ErrnoOr<LegFd> from = source.OpenObject(key.path, O_PATH);
   if (!from.ok()) {
-    outcome = IsAbsent(from.error()) ? Outcome::kGone : Outcome::kLater;
+    const bool gone = IsAbsent(from.error()) && MayBeGone(targets);
+    outcome = gone ? Outcome::kGone : Outcome::kLater;
     Blame(source, from.error());
   } else {
     if (last && !TailIsHealed(key, *from, targets)) outcome = Outcome::kMore;
@@ -349,6 +365,7 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
     mirror_->log().SetRegionSync(key, targets, true);
   });
   if (outcome == Outcome::kGone) {
+    if (!MayBeGone(targets)) return false;
     mirror_->log().SetRegionSync(key, targets, true);
   }
   return outcome != Outcome::kLater;

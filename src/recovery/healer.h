@@ -47,6 +47,7 @@ class Healer {
 
  private:
   bool HealOn(const DirtyLog::Work& work, LegSet targets);
+  bool MayBeGone(LegSet targets);
   bool IsLackedByAll(const RegionKey& key, LegSet targets) const;
 
   // --- heal_directory.cc ---
@@ -59,7 +60,6 @@ class Healer {
                   NamesToDo* todo);
   bool GoesOn(const Leg& leg, const std::string& path, Errno error,
               Errno* first) const;
-  Errno RemoveGone(Leg& leg, const std::string& path);
   size_t HealNames(const DirtyLog::Work& work, absl::Duration time,
                    NamesToDo* todo);
   LegSet FinishNames(const DirtyLog::Work& work,
@@ -68,6 +68,8 @@ class Healer {
   // --- heal_entries.cc ---
   static bool IsOneOfSeveral(const ErrnoOr<struct stat>& st);
   bool IsHealed(const Leg& leg, absl::string_view path) const;
+  // What the primary does not have.
+  Errno RemoveGone(Leg& leg, const std::string& path);
   Errno HealName(const DirtyLog::Work& work, Leg& leg, const std::string& path);
   bool IsSettled(const DirtyLog::Work& work, const Leg& leg,
                  const std::string& path, const std::string& other);

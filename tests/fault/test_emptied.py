@@ -348,6 +348,42 @@ def test_what_is_removed_is_not_removed_from_a_leg_that_returns(scene, away):
     it.finish()
 
 
+@pytest.mark.parametrize("what", ["content", "attributes", "names"])
+@pytest.mark.parametrize("away", [1, 2])
+def test_a_leg_that_lacks_something_of_what_is_removed(scene, away, what):
+    """It is not believed to have it."""
+    it = with_a_third_leg_away(scene, [NEVER])
+    mnt = it.mirror.mnt
+    os.lstat(mnt / "dir/file1")
+    it.mirror.cli("offline", mnt, it.names[away])
+    if what == "content":
+        with open(mnt / "dir/file1", "r+b") as file:
+            file.write(b"CONTENT")
+            os.fsync(file.fileno())
+        remove(it.stores[0] / "dir/file1")
+    elif what == "attributes":
+        os.chmod(mnt / "dir/file1", 0o604)
+        remove(it.stores[0] / "dir/file1")
+    else:
+        (mnt / "dir/file1").rename(mnt / "dir/renamed")
+        remove(it.stores[0] / "dir")
+    it.mirror.cli("online", mnt, it.names[away])
+    it.mirror.wait_sync()
+    name = "renamed" if what == "names" else "file1"
+    fd = os.open(mnt / "dir" / name, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    assert it.state(0) == "failed"
+    assert (mnt / "dir" / name).read_bytes().lower() == b"content"
+    it.mirror.cli("online", mnt, it.names[0])
+    it.finish()
+    path = it.stores[away] / "dir" / name
+    if what == "content":
+        assert path.read_bytes() == b"CONTENT"
+    elif what == "attributes":
+        assert path.stat().st_mode & 0o777 == 0o604
+
+
 def test_a_primary_is_emptied_while_a_leg_returns(scene):
     it = with_a_third_leg_away(scene, [])
     mnt = it.mirror.mnt
