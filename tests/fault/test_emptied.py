@@ -354,6 +354,8 @@ def test_a_leg_that_lacks_something_of_what_is_removed(scene, away, what):
     """It is not believed to have it."""
     it = with_a_third_leg_away(scene, [NEVER])
     mnt = it.mirror.mnt
+    it.mirror.umount()  # so that the log is empty
+    it.mirror.mount()
     os.lstat(mnt / "dir/file1")
     it.mirror.cli("offline", mnt, it.names[away])
     if what == "content":
