@@ -15,8 +15,6 @@
 //   4. Everything dirty is missing on it: it may not have been durable there.
 #include <spdlog/spdlog.h>
 
-#include <bit>
-
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/kill_point.h"
@@ -49,13 +47,23 @@ const char* Describe(LegState why) {
 LegSlot Mirror::Heir(LegSet without) {
   const LegSet whole = membership_->in_sync() & legs_->up();
   const LegSet heirs = whole - log_->LackingAnything() - without;
-  return heirs.empty() ? -1 : std::countr_zero(heirs.bits());
+  LegSlot heir = -1;
+  heirs.ForEach([&](LegSlot slot) {
+    if (heir < 0 || joined_[slot] < joined_[heir]) heir = slot;
+  });
+  return heir;
 }
 
-// One from which recovery removed nothing, if there is any.
-LegSlot Mirror::HeirOfEmptied(LegSet without) {
-  const LegSlot heir = Heir(without | LegSet(pruned_.load()));
-  return heir >= 0 ? heir : Heir(without);
+// Who could be the heir of `without` and has that name.
+LegSlot Mirror::HeirWithName(const std::string& path, LegSet without) {
+  for (;;) {
+    const LegSlot heir = Heir(without);
+    if (heir < 0) return heir;
+    const Errno error = leg(heir).Stat(path).error();
+    if (error.ok()) return heir;
+    if (IsLegFailure(error)) (void)FailLeg(leg(heir), error);
+    without |= LegSet::Of(heir);
+  }
 }
 
 // Once nobody is changing it.
@@ -129,7 +137,7 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
   const bool was_primary = legs_->primary() == slot;
   if (was_primary) {
     if (heir < 0 || Heir(legs_->all() - LegSet::Of(heir)) != heir) {
-      heir = leaving == Leaving::kEmptied ? HeirOfEmptied(out) : Heir(out);
+      heir = Heir(out);
     }
     if (heir < 0) return false;
   }
@@ -144,7 +152,7 @@ bool Mirror::TakeLegOutHeld(const Leg& leg, LegState why,
     legs_->SetDown(slot, why, reason);
     if (was_primary) legs_->SetPrimary(heir);
     if (was_primary && leaving == Leaving::kEmptied) {
-      MarkAll(*log_, LegSet(pruned_.exchange(0)) - LegSet::Of(heir));
+      CompareWithHeirHeld(out);
     }
     if (RecordLegGone(slot, was_primary)) return true;
     // Nobody is left who could be told: as if nothing had been.
@@ -174,22 +182,39 @@ bool Mirror::FailIfLabelIsGone() {
                     Leaving::kEmptied);
 }
 
+// Recovery may have removed, or not copied, on other legs what was gone from
+// the primary. Their own labels say that they are not whole before anything
+// else.
+void Mirror::CompareWithHeirHeld(LegSet emptied) {
+  const LegSet others = legs_->all() - LegSet::Of(legs_->primary()) - emptied;
+  if (others.empty()) return;
+  MarkAll(*log_, others);
+  const absl::Status status = membership_->BeforeHealing(others & legs_->up());
+  if (!status.ok()) spdlog::error("labels: {}", status.ToString());
+}
+
 bool Mirror::FailIfNameIsGone(const std::string& path) {
   const Leg& asked = primary();
   const LegSet out = LegSet::Of(asked.slot());
-  if (HeirOfEmptied(out) < 0) return false;
+  if (Heir(out) < 0) return false;
   // Who is about to change the names there has been to the primary first.
   const std::vector<RegionKey> held = {
       RegionKey::Entries(std::string(ParentPath(path)))};
   gate_.StartRecovery(held);
-  // Only now: one that has missed what was under way is nobody's heir.
-  const LegSlot heir = HeirOfEmptied(out);
-  const bool gone = heir >= 0 && asked.Stat(path).error() == Errno(ENOENT) &&
-                    leg(heir).Stat(path).ok();
+  const bool failed = FailIfOthersHave(path);
   gate_.FinishRecovery(held);
-  if (!gone) return legs_->primary() != asked.slot();
+  return failed || legs_->primary() != asked.slot();
+}
+
+// One that has missed what was under way is nobody's heir.
+bool Mirror::FailIfOthersHave(const std::string& path) {
+  const Leg& asked = primary();
+  const LegSet out = LegSet::Of(asked.slot());
+  if (asked.Stat(path).error() != Errno(ENOENT)) return false;
+  const LegSlot heir = HeirWithName(path, out);
+  if (heir < 0) return false;
   std::unique_lock lock(changing_legs_);
-  if (HeirOfEmptied(out) != heir) return false;
+  if (Heir(legs_->all() - LegSet::Of(heir)) != heir) return false;
   const std::string reason =
       absl::StrCat("somebody has removed \"", path, "\" there");
   if (!TakeLegOutHeld(asked, LegState::kFailed, reason, heir,
@@ -426,14 +451,16 @@ absl::StatusOr<LegSet> Mirror::AdmitCaughtUp() {
   if (admitted.empty()) return admitted;
   const LegSet unwritten = membership_->LegsCaughtUp(admitted);
   FailUnwrittenHeld(unwritten);
+  admitted.ForEach([this](LegSlot slot) { joined_[slot] = ++joins_; });
   if (unwritten.empty()) return admitted;
   return absl::UnavailableError("a label cannot be written");
 }
 
 void Mirror::FailUnwrittenHeld(LegSet legs) {
   legs.ForEach([&](LegSlot slot) {
-    (void)TakeLegOutHeld(leg(slot), LegState::kFailed, ErrnoText(Errno(EIO)),
-                         -1);
+    (void)TakeLegOutHeld(
+        leg(slot), LegState::kFailed, ErrnoText(Errno(EIO)), -1,
+        HasLabel(leg(slot)) ? Leaving::kForNow : Leaving::kEmptied);
   });
 }
 

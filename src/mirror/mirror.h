@@ -19,6 +19,7 @@
 // Threads: all calls from any thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -140,8 +141,7 @@ class Mirror {
   bool FailLeg(const Leg& leg, Errno error);
   // For good: it is about to be no member, and the others are all there is.
   // Emptied: somebody has removed files of it behind our back; if it was the
-  // primary, legs from which recovery has removed them, too, are compared whole
-  // with its heir.
+  // primary, all others are compared whole with its heir.
   enum class Leaving { kForNow, kForGood, kEmptied };
   // `heir`: who becomes the primary if the leg is it; -1: whoever can.
   bool TakeLegOut(const Leg& leg, LegState why, const std::string& reason,
@@ -153,9 +153,8 @@ class Mirror {
   // has removed or moved it. All of it is compared when it is back. Not during
   // a change, which would wait for itself.
   bool FailIfNameIsGone(const std::string& path);
-  // Recovery removes on `legs`, or does not copy to them, what the primary does
-  // not have any more.
-  void NotePruned(LegSet legs) { pruned_ |= legs.bits(); }
+  // The same for whoever holds off changes of that name.
+  bool FailIfOthersHave(const std::string& path);
   // A leg is there (again). `accounted`: the log knows all that it lacks.
   absl::Status TakeLegIn(std::unique_ptr<Leg> leg, bool accounted);
   absl::Status Promote(LegSlot slot);
@@ -432,7 +431,8 @@ class Mirror {
   void ListenToHangs(LegSlot slot);
   void AskOthers(LegSlot slot);
   LegSlot Heir(LegSet without);
-  LegSlot HeirOfEmptied(LegSet without);
+  LegSlot HeirWithName(const std::string& path, LegSet without);
+  void CompareWithHeirHeld(LegSet emptied);
   LegSlot SettledPrimary();
   // Runs `change`, which changes who counts and says whether that is on record,
   // with clears and the changes that begin held meanwhile.
@@ -455,7 +455,10 @@ class Mirror {
   std::atomic<ReadFrom> read_from_;
   std::atomic<LegSlot> preferred_;
   std::atomic<uint64_t> write_mostly_;  // bits of slots
-  std::atomic<uint64_t> pruned_{0};     // the same; see NotePruned
+  // By slot, in which order legs have joined those in sync; 0: since the start.
+  // Who is in sync for the longest time is the heir: what the primary had lost
+  // before it failed, the others may have lost when they caught up.
+  std::array<std::atomic<uint64_t>, kLegsMax> joined_{};
   std::atomic<OnEnospc> on_enospc_;
   DirtyLog* const log_;
   Membership* const membership_;
@@ -477,6 +480,7 @@ class Mirror {
   HandoverMutex changing_legs_;
   bool log_is_lost_ = false;  // guarded by it
   bool listening_ = false;    // guarded by it
+  uint64_t joins_ = 0;        // guarded by it
 };
 
 template <typename Ask>

@@ -6,7 +6,9 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <filesystem>
 #include <fstream>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "base/errno.h"
@@ -36,9 +38,15 @@ void ClearDeadMount(const std::string& dir) {
 std::string AbsolutePath(const std::string& path) {
   char resolved[PATH_MAX];
   if (realpath(path.c_str(), resolved) != nullptr) return resolved;
-  if (!path.empty() && path[0] == '/') return path;
-  if (realpath(".", resolved) == nullptr) return path;
-  return absl::StrCat(resolved, "/", path);
+  // A dead mount, maybe: as far as its parent.
+  const std::filesystem::path whole =
+      std::filesystem::path(path + "/.").lexically_normal().parent_path();
+  const std::string dir = whole.has_parent_path() ? whole.parent_path() : ".";
+  if (realpath(dir.c_str(), resolved) == nullptr) {
+    std::error_code ignored;
+    return std::filesystem::absolute(whole, ignored);
+  }
+  return std::filesystem::path(resolved) / whole.filename();
 }
 
 absl::Status PrepareMountPoint(const std::string& dir,

@@ -107,7 +107,7 @@ Errno Healer::ListNamesToDo(const std::string& dir, NamesToDo* todo) {
     // Gone, and that its parent's entries say.
     todo->no_directory = true;
     if (!truth.ok() && !IsAbsent(truth.error())) return truth.error();
-    return MayBeGone(LegSet::Of(leg.slot())) ? kOk : Errno(EAGAIN);
+    return mirror_->FailIfNameIsGone(dir) ? Errno(EAGAIN) : kOk;
   }
   const ErrnoOr<struct stat> copy = leg.Stat(dir);
   if (!copy.ok() || !S_ISDIR(copy->st_mode)) {

@@ -39,7 +39,7 @@ absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
 }  // namespace
 
 Errno Healer::RemoveGone(Leg& leg, const std::string& path) {
-  if (!MayBeGone(LegSet::Of(leg.slot()))) return Errno(EAGAIN);
+  if (!MayBeGone(path)) return Errno(EAGAIN);
   return RemoveNames(leg, path);
 }
 

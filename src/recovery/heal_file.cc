@@ -97,13 +97,10 @@ bool Healer::IsLackedByAll(const RegionKey& key, LegSet targets) const {
   return record && record->missing.contains(targets);
 }
 
-// Whether the primary is to be believed that it does not have any more what
-// `targets` lack something of: not while somebody is emptying it.
-bool Healer::MayBeGone(LegSet targets) {
-  if (HasLabel(mirror_->primary())) {
-    mirror_->NotePruned(targets);
-    return true;
-  }
+// Whether the primary is to be believed that it does not have the name any
+// more, changes of which are held off: not while somebody is emptying it.
+bool Healer::MayBeGone(const std::string& path) {
+  if (HasLabel(mirror_->primary())) return !mirror_->FailIfOthersHave(path);
   if (!mirror_->FailIfLabelIsGone()) {
     spdlog::error("leg \"{}\" has no label: nothing is removed elsewhere",
                   mirror_->primary().name());
@@ -184,7 +181,7 @@ Healer::Outcome Healer::EqualizeAttributes(const RegionKey& key, LegSet targets,
   const Leg& source = mirror_->primary();
   const ErrnoOr<LegFd> from = source.OpenObject(key.path, O_PATH);
   if (!from.ok()) {
-    const bool gone = IsAbsent(from.error()) && MayBeGone(targets);
+    const bool gone = IsAbsent(from.error()) && MayBeGone(key.path);
     outcome = gone ? Outcome::kGone : Outcome::kLater;
     Blame(source, from.error());
   } else {
@@ -365,7 +362,6 @@ bool Healer::HealData(const DirtyLog::Work& work, LegSet targets) {
     mirror_->log().SetRegionSync(key, targets, true);
   });
   if (outcome == Outcome::kGone) {
-    if (!MayBeGone(targets)) return false;
     mirror_->log().SetRegionSync(key, targets, true);
   }
   return outcome != Outcome::kLater;
@@ -398,8 +394,9 @@ Healer::Outcome Healer::CopyRegions(const std::string& path, RegionRange range,
                                     LegSet targets) {
   const ErrnoOr<LegFd> from = mirror_->primary().OpenObject(path, kSourceFlags);
   if (!from.ok()) {
-    return IsFileGone(mirror_->primary(), path, from.error()) ? Outcome::kGone
-                                                              : Outcome::kLater;
+    const bool gone =
+        IsFileGone(mirror_->primary(), path, from.error()) && MayBeGone(path);
+    return gone ? Outcome::kGone : Outcome::kLater;
   }
   const ErrnoOr<struct stat> truth = StatObject(*from);
   if (!truth.ok() && !IsAbsent(truth.error())) return Outcome::kLater;

@@ -47,7 +47,7 @@ class Healer {
 
  private:
   bool HealOn(const DirtyLog::Work& work, LegSet targets);
-  bool MayBeGone(LegSet targets);
+  bool MayBeGone(const std::string& path);
   bool IsLackedByAll(const RegionKey& key, LegSet targets) const;
 
   // --- heal_directory.cc ---

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from support import compare
-from support.mirror import MountFailed, run, wait_until
+from support.mirror import HELPER, MountFailed, run, wait_until
 from support.syscalls import fallocate
 from support.trees import make_tree
 
@@ -675,6 +675,20 @@ def test_mount_while_the_old_daemon_does_not_answer(mirrors):
     mirror.expect_diagnostics("in use|mounted")
     mirror.wait_sync()
     mirror.settle_and_compare()
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}/", "{}/.", "{}/../mnt"])
+def test_mount_where_a_dead_mount_is(mirrors, spelling):
+    mirror = mirrors()
+    mirror.create()
+    mirror.mount()
+    (mirror.mnt / "file").write_bytes(b"content")
+    mirror.kill9()
+    run(HELPER, mirror.spec(), spelling.format(mirror.mnt), "-o",
+        mirror.option_text(), env=mirror.env)
+    assert (mirror.mnt / "file").read_bytes() == b"content"
+    mirror.wait_sync()
+    mirror.cli("umount", mirror.mnt)
 
 
 # ---- a leg edited by hand
