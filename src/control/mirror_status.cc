@@ -131,9 +131,9 @@ Json DescribeLog(Mirror& mirror, const Label& label) {
 
 Json DescribeMirror(Mirror& mirror, const HealProgress& progress,
                     DirtyBytes& dirty, const MirrorFacts& facts) {
+  const LegFigures figures = dirty.Get();  // takes its time
   const Membership::View membership = mirror.membership().view();
   const Label& label = membership.label;
-  const LegFigures figures = dirty.Get();
   Json legs = Json::array();
   for (const LabelMember& member : label.members) {
     legs.push_back(
