@@ -255,7 +255,8 @@ std::vector<DirtyLog::HealedTail> CoreLog::HealedTails(uint64_t regions_min) {
     const RecordTable::Entry* entry = table_.Find(encoded);
     if (entry == nullptr || entry->record.missing.empty()) return true;
     const uint64_t end = TailToHealLocked(*entry, entry->record.missing);
-    if (end == kNoTail) return true;
+    // It may get a tail again, and what was healed counts for that.
+    if (end == kNoTail) return false;
     if (end - entry->record.tail_from >= regions_min) {
       tails.push_back({*DecodeRegionKey(encoded), end, entry->healing,
                        entry->record.dirty});

@@ -610,6 +610,18 @@ TEST_P(Conformance, AHealedTailThatIsDirtySaysSo) {
   EXPECT_FALSE(tails[0].dirty);
 }
 
+TEST_P(Conformance, ATailThatComesLaterIsSettledAsFarAsItIsHealed) {
+  const RegionKey key = RegionKey::Attributes("f");
+  Mark(key, {.missing = kB});
+  log_->AdvanceTail(key, {0, 4}, kB);
+  EXPECT_TRUE(log_->HealedTails(1).empty());
+  Mark(key, {.dirty = true, .tail_from = 2});
+  log_->ClearRegion(key);
+  EXPECT_EQ(log_->TailToHeal(key, kB), 4u);
+  log_->SettleTails(log_->HealedTails(1));
+  EXPECT_EQ(Get(key).tail_from, 4u);
+}
+
 TEST_P(Conformance, ATailIsNotSettledAfterItIsLackedAnew) {
   const RegionKey key = RegionKey::Attributes("f");
   const std::vector<std::function<void()>> changes = {
