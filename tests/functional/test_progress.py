@@ -31,6 +31,9 @@ def away(mirrors):
     for name, size in (("even", 4 * MIB), ("odd", 3 * MIB + 500),
                        ("shrinks", 4 * MIB), ("small", 10)):
         (mirror.mnt / name).write_bytes(os.urandom(size))
+    # A directory's record says that everything in it is new that is no older
+    # than this before it.
+    time.sleep(0.5)
     mirror.umount()
     mirror.away = mirror.legs[1].with_name("b-away")
     mirror.legs[1].rename(mirror.away)
