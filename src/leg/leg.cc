@@ -65,6 +65,23 @@ std::function<uint64_t()> WorkCounter(dev_t dev) {
   };
 }
 
+// Whether syncfs(2) reaches what keeps the data. Linux does not tell the
+// servers of SMB and 9P, nor those of FUSE (virtiofs aside, which looks like
+// the others); but what FUSE has on a block device it writes there.
+bool SyncsWhole(const struct statfs& fs, dev_t dev) {
+  switch (static_cast<uint32_t>(fs.f_type)) {
+    case FUSE_SUPER_MAGIC:
+      return major(dev) != 0;
+    case CIFS_SUPER_MAGIC:
+    case SMB2_SUPER_MAGIC:
+    case V9FS_MAGIC:
+    case 0:  // it did not say
+      return false;
+    default:
+      return true;
+  }
+}
+
 template <typename Call>
 Errno RetryEintr(Call call) {
   for (;;) {
@@ -98,7 +115,7 @@ absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(
   struct Opened {
     DirRef root;
     struct stat st;
-    bool frees_slowly = false;
+    struct statfs fs;
   };
   const ErrnoOr<Opened> opened = MakeCall(*target, [path]() -> ErrnoOr<Opened> {
     Opened result;
@@ -106,9 +123,7 @@ absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(
         open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!result.root->valid()) return Errno::Last();
     if (fstat(result.root->get(), &result.st) != 0) return Errno::Last();
-    struct statfs fs;
-    result.frees_slowly =
-        fstatfs(result.root->get(), &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC;
+    if (fstatfs(result.root->get(), &result.fs) != 0) result.fs = {};
     return result;
   });
   if (!opened.ok()) {
@@ -121,7 +136,8 @@ absl::StatusOr<std::unique_ptr<Leg>> Leg::Open(
   leg->root_ = opened->root;
   leg->dev_ = opened->st.st_dev;
   leg->root_ino_ = opened->st.st_ino;
-  leg->frees_slowly_ = opened->frees_slowly;
+  leg->frees_slowly_ = opened->fs.f_type == EXT4_SUPER_MAGIC;
+  leg->syncs_whole_ = SyncsWhole(opened->fs, leg->dev_);
   leg->dirs_ = std::make_unique<DirCache>(kDirsCachedMax);
   return leg;
 }

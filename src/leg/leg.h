@@ -134,12 +134,14 @@ class Leg {
   // never negative. Touches a file in the private directory.
   int64_t ClockLagNs() const;
 
-  // To be asked whether it answers at all, whatever it answers; may be done when
-  // the leg is gone. Touches a file in the private directory.
+  // To be asked whether it answers at all, whatever it answers; may be done
+  // when the leg is gone. Touches a file in the private directory.
   std::function<void()> Question() const;
 
-  // Everything written to this leg's file system so far is durable.
+  // Everything written to this leg's file system so far is durable, if
+  // syncs_whole(). Otherwise each object must be synced by itself.
   Errno SyncAll() const;
+  bool syncs_whole() const { return syncs_whole_; }
 
   // Raised whenever recovery may have changed what a name on this leg leads to:
   // a descriptor opened before may be of a file that has another name now, or
@@ -189,6 +191,7 @@ class Leg {
   // name. Not asked of network file systems, which would give a new name to
   // what is open.
   bool frees_slowly_ = false;
+  bool syncs_whole_ = true;
   LegSlot slot_ = -1;
   std::string name_;
   std::string uuid_;

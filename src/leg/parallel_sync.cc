@@ -11,7 +11,6 @@
 
 #include "base/patience.h"
 #include "base/thread.h"
-#include "region/leg_set.h"
 
 namespace mirrorfs {
 namespace {
@@ -21,7 +20,7 @@ constexpr int64_t kLookNs = 100'000'000;
 
 class Ring {
  public:
-  Ring() : ready_(io_uring_queue_init(kLegsMax, &ring_, 0) == 0) {}
+  Ring() : ready_(io_uring_queue_init(kSyncedTogetherMax, &ring_, 0) == 0) {}
   ~Ring() {
     if (ready_) io_uring_queue_exit(&ring_);
   }

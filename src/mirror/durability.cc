@@ -5,6 +5,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "base/kill_point.h"
@@ -19,6 +21,34 @@ namespace {
 bool AnyOk(const std::vector<Errno>& results) {
   return std::any_of(results.begin(), results.end(),
                      [](Errno error) { return error.ok(); });
+}
+
+// Opens it to be synced; no descriptor where nothing is there that could be.
+ErrnoOr<LegFd> OpenToSync(const Leg& leg, absl::string_view path) {
+  const ErrnoOr<struct stat> st = leg.Stat(path);
+  if (!st.ok())
+    return IsAbsent(st.error()) ? LegFd() : ErrnoOr<LegFd>(st.error());
+  if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode)) return LegFd();
+  // It may have become a fifo meanwhile.
+  ErrnoOr<LegFd> fd = leg.OpenObject(path, O_RDONLY | O_NONBLOCK);
+  return !fd.ok() && IsAbsent(fd.error()) ? LegFd() : fd;
+}
+
+// Together, as many at a time as may be: a file system commits what is asked
+// for at the same time at once.
+Errno SyncEach(const Leg& leg, const std::set<std::string>& paths) {
+  std::vector<LegFd> fds;
+  for (auto path = paths.begin(); path != paths.end();) {
+    ErrnoOr<LegFd> fd = OpenToSync(leg, *path);
+    if (!fd.ok()) return fd.error();
+    if (fd->valid()) fds.push_back(*std::move(fd));
+    if (++path != paths.end() && fds.size() < kSyncedTogetherMax) continue;
+    for (const Errno error : SyncTogether(fds, false)) {
+      if (!error.ok()) return error;
+    }
+    fds.clear();
+  }
+  return kOk;
 }
 
 // True when it had another and has this one now: not every file system can hold
@@ -120,6 +150,30 @@ Errno Mirror::FsyncDir(absl::string_view path) {
   object.path = std::string(path);
   object.is_dir = true;
   return AfterSync(object, failed, AnyOk(results));
+}
+
+bool Mirror::SyncsByObject() {
+  bool any = false;
+  legs_->up().ForEach([&](LegSlot slot) { any |= !leg(slot).syncs_whole(); });
+  return any;
+}
+
+// A leg that cannot make things durable is not to be trusted with what it had
+// been given: it fails.
+Errno Mirror::SyncLegs(const std::set<std::string>& paths) {
+  Errno result;
+  legs_->up().ForEach([&](LegSlot slot) {
+    Leg& asked = leg(slot);
+    const Errno error =
+        asked.syncs_whole() ? asked.SyncAll() : SyncEach(asked, paths);
+    if (error.ok()) return;
+    spdlog::error("leg \"{}\": making it durable: {}", asked.name(),
+                  ErrnoText(error));
+    ++legs_->errors(slot).write;
+    if (IsLegFailure(error)) (void)FailLeg(asked, error);
+    result = error;
+  });
+  return result;
 }
 
 void Mirror::SettleTimes(const ObjectRef& object, OpenFile& file) {

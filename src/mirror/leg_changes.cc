@@ -15,6 +15,9 @@
 //   4. Everything dirty is missing on it: it may not have been durable there.
 #include <spdlog/spdlog.h>
 
+#include <set>
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/kill_point.h"
@@ -432,7 +435,11 @@ absl::StatusOr<LegSet> Mirror::AdmitCaughtUp() {
   CaughtUp().ForEach([&](LegSlot slot) { synced.push_back(&leg(slot)); });
   if (synced.empty()) return LegSet();
   // What was copied must be durable before a label says so.
-  const Errno error = SyncLegs();
+  std::set<std::string> paths;
+  log_->ForEach([&](const RegionKey& key, const RegionRecord& record) {
+    if (record.dirty) paths.insert(key.path);
+  });
+  const Errno error = SyncLegs(paths);
   if (!error.ok()) return ToStatus(error, "sync");
   // So must be what the log says of it. Where a label says that a leg is whole,
   // and the log that it is not, the log is believed at the next start.

@@ -7,7 +7,8 @@
 //     directory, for as long as that stands: recovery compares everything in
 //     it that was created since the mark. (Only what was created: an old file
 //     overwritten in place may keep its old ctime through a loss of power. And
-//     only while it has one name: another one would not inherit the cover.)
+//     only while it has one name: another one would not inherit the cover. Not
+//     where a leg has to be told what to make durable: the mark does not say.)
 //   * After a truncation the file's attributes mark covers its tail.
 //   * Who marks one region after another in a file marks ever larger groups of
 //     neighbours with them, sequential or not.
@@ -46,7 +47,7 @@ RegionMark Mirror::AttributesMark(const ObjectRef& object) const {
 // `first_region` on, if one stands.
 std::optional<RegionMark> Mirror::CoveringMark(const ObjectRef& object,
                                                uint64_t first_region) {
-  if (object.created_ns != 0 && !object.linked &&
+  if (object.created_ns != 0 && !object.linked && !SyncsByObject() &&
       clock_->RealtimeNs() < object.created_ns + kCoverNs) {
     const int64_t since = CoverSince(object.created_ns);
     RegionMark entries = EntriesMark(ParentPath(object.path), since);

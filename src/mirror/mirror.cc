@@ -22,6 +22,21 @@ bool MayBeHalfDone(Errno error) {
   return IsOutOfSpace(error) || error == Errno(EFBIG) || error == Errno(EINTR);
 }
 
+// Which objects these records are about.
+std::set<std::string> PathsOf(const std::vector<RegionStates::IdleRegion>& idle,
+                              const std::vector<RegionStates::IdleRegion>& hot,
+                              const std::vector<DirtyLog::HealedTail>& tails) {
+  std::set<std::string> paths;
+  for (const auto* regions : {&idle, &hot}) {
+    for (const RegionStates::IdleRegion& region : *regions) {
+      std::optional<RegionKey> key = DecodeRegionKey(region.key);
+      if (key) paths.insert(std::move(key->path));
+    }
+  }
+  for (const DirtyLog::HealedTail& tail : tails) paths.insert(tail.key.path);
+  return paths;
+}
+
 }  // namespace
 
 Mirror::Mirror(const MirrorSetup& setup, DirtyLog* log, Membership* membership,
@@ -424,23 +439,6 @@ RegionGate::Request Mirror::UnnamedRequest(const ObjectRef& object) {
   return request;
 }
 
-// A leg that cannot make things durable is not to be trusted with what it had
-// been given: it fails.
-Errno Mirror::SyncLegs() {
-  Errno result;
-  legs_->up().ForEach([&](LegSlot slot) {
-    Leg& asked = leg(slot);
-    const Errno error = asked.SyncAll();
-    if (error.ok()) return;
-    spdlog::error("leg \"{}\": making it durable: {}", asked.name(),
-                  ErrnoText(error));
-    ++legs_->errors(slot).write;
-    if (IsLegFailure(error)) (void)FailLeg(asked, error);
-    result = error;
-  });
-  return result;
-}
-
 // Directories in which names are made all the time, so that their mark never
 // cools. What they made before now is about to be durable; were their marks
 // not moved on, a crash would compare all that was made since the first.
@@ -479,7 +477,8 @@ Errno Mirror::ClearIdle(bool all, const std::function<bool()>& settle) {
   SettleDirs();
   // Legs first, then the log (I2). Were a leg's sync to fail, what it lost
   // could be anything that is still marked; so nothing is cleared.
-  if (const Errno error = SyncLegs(); !error.ok()) return error;
+  const Errno error = SyncLegs(PathsOf(idle, hot, healed.tails));
+  if (!error.ok()) return error;
   // What a healed directory's record said of what lies in it stands in records
   // that recovery made, and waits for nobody: it must not go before they stay.
   if (const Errno error = gate_.Flush(); !error.ok()) return error;

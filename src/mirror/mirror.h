@@ -25,6 +25,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -280,8 +281,9 @@ class Mirror {
   void SettleDirs();
 
   // --- upkeep ---
-  // Everything done so far is durable on every leg present.
-  Errno SyncLegs();
+  // Everything done so far is durable on every leg present; on one that does
+  // not sync as a whole, of the objects at `paths`.
+  Errno SyncLegs(const std::set<std::string>& paths);
   // One pass of clearing: `all` clears what has not cooled yet, too. `settle`
   // makes the times of open files equal, before they are declared clean; false:
   // it could not. After an error nothing has been cleared.
@@ -300,6 +302,8 @@ class Mirror {
   // Since when a directory's mark has to cover what was made at `created_ns`
   // (0: now).
   int64_t CoverSince(int64_t created_ns = 0) const;
+  // Whether a leg is up that has to be told what to make durable.
+  bool SyncsByObject();
 
   // Whether a change that fails for want of something has done nothing.
   enum class Atomic { kYes, kNo };

@@ -159,6 +159,10 @@ ErrnoOr<struct stat> Mirror::Link(const ObjectRef& object,
     request.sources.push_back(
         RegionKey::Entries(std::string(ParentPath(object.path))));
     request.names.push_back(RegionKey::Attributes(object.path));
+  } else if (SyncsByObject()) {
+    // What was written to it had no name to be on record under.
+    request.marks.push_back({RegionKey::Attributes(std::string(path))});
+    request.marks.back().record.tail_from = 0;
   }
   // The old name, too: a file that had one was nobody's concern.
   std::vector<std::string> paths = {std::string(path)};
