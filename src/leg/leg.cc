@@ -66,14 +66,12 @@ std::function<uint64_t()> WorkCounter(dev_t dev) {
 }
 
 // Whether syncfs(2) reaches what keeps the data. Linux does not tell the
-// servers of SMB and 9P, nor those of FUSE (virtiofs aside, which looks like
-// the others); but what FUSE has on a block device it writes there.
+// servers of 9P, nor those of FUSE (virtiofs aside, which looks like the
+// others); but what FUSE has on a block device it writes there.
 bool SyncsWhole(const struct statfs& fs, dev_t dev) {
   switch (static_cast<uint32_t>(fs.f_type)) {
     case FUSE_SUPER_MAGIC:
       return major(dev) != 0;
-    case CIFS_SUPER_MAGIC:
-    case SMB2_SUPER_MAGIC:
     case V9FS_MAGIC:
     case 0:  // it did not say
       return false;

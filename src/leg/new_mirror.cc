@@ -85,21 +85,50 @@ std::string UniqueLegName(const std::string& path,
 }
 
 // Times are made equal on all legs, to the nanosecond.
-absl::Status CheckTimes(const std::string& path, int root_fd) {
-  constexpr char kProbe[] = ".mirrorfs-probe";
+absl::Status CheckTimes(const std::string& path, int probe) {
   constexpr timespec kTime = {1'000'000'001, 123'456'789};
+  const timespec times[2] = {kTime, kTime};
+  if (const Errno error = SetTimes(probe, times); !error.ok()) {
+    return Refuse(path, ErrnoText(error));
+  }
+  const ErrnoOr<struct stat> st = StatObject(probe);
+  if (!st.ok()) return Refuse(path, ErrnoText(st.error()));
+  if (SameTime(st->st_mtim, kTime)) return absl::OkStatus();
+  return Refuse(path, "its file system does not keep times to the nanosecond");
+}
+
+// By its number it is known whether two names are one file's. Where there are
+// no such names, none will be looked for.
+absl::Status CheckLinks(const std::string& path, int root_fd,
+                        const char* probe) {
+  const std::string other = absl::StrCat(probe, "-link");
+  if (linkat(root_fd, probe, root_fd, other.c_str(), 0) != 0) {
+    return absl::OkStatus();
+  }
+  struct stat one = {};
+  struct stat two = {};
+  const bool known =
+      fstatat(root_fd, probe, &one, AT_SYMLINK_NOFOLLOW) == 0 &&
+      fstatat(root_fd, other.c_str(), &two, AT_SYMLINK_NOFOLLOW) == 0;
+  const Errno error = known ? kOk : Errno::Last();
+  (void)unlinkat(root_fd, other.c_str(), 0);
+  if (!known) return Refuse(path, ErrnoText(error));
+  if (one.st_ino == two.st_ino) return absl::OkStatus();
+  return Refuse(path,
+                "its file system shows each name of a file as a file of its "
+                "own (mergerfs: mount it with use_ino)");
+}
+
+absl::Status CheckFileSystem(const std::string& path, int root_fd) {
+  constexpr char kProbe[] = ".mirrorfs-probe";
   const UniqueFd probe(
       openat(root_fd, kProbe,
              O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!probe.valid()) return Refuse(path, ErrnoText(Errno::Last()));
-  const timespec times[2] = {kTime, kTime};
-  struct stat st = {};
-  Errno error = FromSyscall(futimens(probe.get(), times));
-  if (error.ok()) error = FromSyscall(fstat(probe.get(), &st));
+  absl::Status status = CheckTimes(path, probe.get());
+  if (status.ok()) status = CheckLinks(path, root_fd, kProbe);
   (void)unlinkat(root_fd, kProbe, 0);
-  if (!error.ok()) return Refuse(path, ErrnoText(error));
-  if (SameTime(st.st_mtim, kTime)) return absl::OkStatus();
-  return Refuse(path, "its file system does not keep times to the nanosecond");
+  return status;
 }
 
 // What lies in another mirror's leg is that one's, and shows in its mount.
@@ -133,13 +162,13 @@ absl::Status CheckMayBecomeLeg(const std::string& path, int root_fd,
   if (!absl::IsNotFound(label.status())) {
     return Refuse(path, label.status().message());
   }
-  if (adopted) return CheckTimes(path, root_fd);
+  if (adopted) return CheckFileSystem(path, root_fd);
   const absl::StatusOr<bool> empty = IsEmpty(path);
   if (!empty.ok()) return empty.status();
   if (!*empty) {
     return Refuse(path, absl::StrCat("is not empty", cure));
   }
-  return CheckTimes(path, root_fd);
+  return CheckFileSystem(path, root_fd);
 }
 
 bool HasLostAndFound(const std::vector<UniqueFd>& roots) {

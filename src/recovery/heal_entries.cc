@@ -29,6 +29,11 @@ Errno StillLeadsTo(const ErrnoOr<struct stat>& st, ino_t ino) {
   return st.ok() && st->st_ino == ino ? kOk : Errno(EAGAIN);
 }
 
+// Whether both are of one file.
+bool SameFile(const ErrnoOr<struct stat>& a, const ErrnoOr<struct stat>& b) {
+  return a.ok() && b.ok() && a->st_ino == b->st_ino;
+}
+
 // The deepest directory that both lie in.
 absl::string_view CommonDir(absl::string_view a, absl::string_view b) {
   absl::string_view dir = ParentPath(a);
@@ -193,11 +198,15 @@ Errno Healer::Follow(const DirtyLog::Work& work, Leg& leg,
   Errno error = StillLeadsTo(real, truth.st_ino);
   *followed = error.ok() && there.ok() && SameKind(truth, *there) &&
               IsSettled(work, leg, path, other);
-  if (*followed && !(copy.ok() && copy->st_ino == there->st_ino)) {
+  if (*followed && !SameFile(copy, there)) {
     const std::string temporary = leg.NewTemporaryPath();
     NoteIfForeign(leg, other, *there);
     error = leg.Link(other, temporary);
     if (error.ok()) error = PutInPlace(leg, temporary, path);
+    // A leg that does not show them as one file would be mended for ever.
+    if (error.ok() && !SameFile(leg.Stat(path), leg.Stat(other))) {
+      error = Errno(EOPNOTSUPP);
+    }
   }
   mirror_->gate().FinishRecovery(held);
   return error;
@@ -218,8 +227,7 @@ Errno Healer::HealLinks(const DirtyLog::Work& work, Leg& leg,
   for (const std::string& other : *names) {
     if (other == path) continue;
     const ErrnoOr<struct stat> there = leg.Stat(other);
-    const bool shares =
-        there.ok() && copy.ok() && there->st_ino == copy->st_ino;
+    const bool shares = SameFile(there, copy);
     shared += shares;
     if (there.ok()) (shares ? together : apart).push_back(other);
     if (!IsSettled(work, leg, path, other)) continue;

@@ -71,7 +71,15 @@ class FaultyLeg:
             raise AssertionError("faulty_leg: " + self.output.read_text())
         mounts = mounts_at(self.root)
         return bool(mounts) and mounts[-1]["type"] == "fuse.faulty_leg" \
-            and self.socket.exists()
+            and self._listens()
+
+    def _listens(self):
+        """The socket may be that of a process before this one."""
+        try:
+            self.stats()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
     @property
     def pid(self):
@@ -168,6 +176,10 @@ class FaultyLeg:
     def space(self, size):
         """So many bytes more, then ENOSPC; None: no limit."""
         self.command(command="space", bytes=-1 if size is None else size)
+
+    def split_names(self):
+        """Each name of a file looks like a file of its own from now on."""
+        self.command(command="split-names")
 
     def track(self, on=True):
         """Remembers what is not synced, so that lose() can undo it."""

@@ -15,17 +15,16 @@
 namespace mirrorfs::faulty {
 namespace {
 
-ErrnoOr<Reply> AttributesReply(int fd) {
-  const ErrnoOr<struct stat> st = StatObject(fd);
+ErrnoOr<Reply> AttributesReply(const FaultyLeg& leg, fuse_ino_t id) {
+  const ErrnoOr<struct stat> st = leg.StatOf(id);
   if (!st.ok()) return st.error();
   return Reply([st = *st](fuse_req_t r) { fuse_reply_attr(r, &st, 0); });
 }
 
 void Getattr(fuse_req_t request, fuse_ino_t id, fuse_file_info*) {
-  Serve(request, Op::kGetattr, id, nullptr,
-        [&](FaultyLeg& leg, const Verdict&) {
-          return AttributesReply(leg.FdOf(id));
-        });
+  Serve(
+      request, Op::kGetattr, id, nullptr,
+      [&](FaultyLeg& leg, const Verdict&) { return AttributesReply(leg, id); });
 }
 
 Op OpOf(int to_set) {
@@ -84,7 +83,7 @@ void Setattr(fuse_req_t request, fuse_ino_t id, struct stat* wanted, int to_set,
           const int fd = leg.FdOf(id);
           const Errno error = Change(request, leg, fd, *wanted, to_set);
           if (!error.ok()) return error;
-          return AttributesReply(fd);
+          return AttributesReply(leg, id);
         });
 }
 

@@ -49,6 +49,8 @@ Json Obey(FaultyLeg& leg, const Json& request) {
     leg.space().Set(request.at("bytes"));
   } else if (command == "track") {
     leg.unsynced().Track(request.at("on"));
+  } else if (command == "split-names") {
+    leg.SplitNames();
   } else if (command == "synced") {
     leg.unsynced().AllSynced();
   } else if (command == "lose") {

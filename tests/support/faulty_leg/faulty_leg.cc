@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 
 #include "leg/object.h"
 
@@ -63,7 +64,7 @@ FaultyLeg::FaultyLeg(std::string source) : source_(std::move(source)) {
   root_.fd = UniqueFd(open(source_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   const ErrnoOr<struct stat> st = StatObject(root_.fd.get());
   if (!st.ok()) return;
-  root_.identity = {st->st_dev, st->st_ino};
+  root_.identity = {st->st_dev, st->st_ino, ""};
 }
 
 const fuse_lowlevel_ops& FaultyLeg::Operations() {
@@ -76,6 +77,19 @@ const fuse_lowlevel_ops& FaultyLeg::Operations() {
     return filled;
   }();
   return operations;
+}
+
+void Node::Disguise(struct stat& st) const {
+  const std::string& path = std::get<2>(identity);
+  if (!path.empty()) st.st_ino ^= std::hash<std::string>()(path);
+}
+
+ErrnoOr<struct stat> FaultyLeg::StatOf(fuse_ino_t id) const {
+  const Node* node =
+      id == FUSE_ROOT_ID ? &root_ : reinterpret_cast<const Node*>(id);
+  ErrnoOr<struct stat> st = StatObject(node->fd.get());
+  if (st.ok()) node->Disguise(*st);
+  return st;
 }
 
 int FaultyLeg::FdOf(fuse_ino_t id) const {
@@ -97,13 +111,15 @@ ErrnoOr<fuse_entry_param> FaultyLeg::Enter(fuse_ino_t parent,
                                            const char* name) {
   UniqueFd object(openat(FdOf(parent), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!object.valid()) return Errno::Last();
-  return Enter(std::move(object));
+  return Enter(std::move(object),
+               split_names_ ? PathOf(parent, name) : std::string());
 }
 
-ErrnoOr<fuse_entry_param> FaultyLeg::Enter(UniqueFd object) {
+ErrnoOr<fuse_entry_param> FaultyLeg::Enter(UniqueFd object, std::string path) {
   const ErrnoOr<struct stat> st = StatObject(object.get());
   if (!st.ok()) return st.error();
-  const std::pair<dev_t, ino_t> identity = {st->st_dev, st->st_ino};
+  if (!S_ISREG(st->st_mode)) path.clear();
+  const Node::Identity identity = {st->st_dev, st->st_ino, std::move(path)};
   std::lock_guard lock(mutex_);
   Node*& node = nodes_[identity];
   if (node == nullptr) node = new Node{std::move(object), identity};
@@ -111,6 +127,7 @@ ErrnoOr<fuse_entry_param> FaultyLeg::Enter(UniqueFd object) {
   fuse_entry_param entry = {};
   entry.ino = reinterpret_cast<fuse_ino_t>(node);
   entry.attr = *st;
+  node->Disguise(entry.attr);
   return entry;
 }
 

@@ -13,6 +13,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "base/errno.h"
@@ -26,9 +27,16 @@ namespace mirrorfs::faulty {
 // An object that the kernel knows. Its descriptor (O_PATH) keeps the inode
 // number from being used again.
 struct Node {
+  // By which it is known: device, inode number, and a path where each name of a
+  // file is to look like a file.
+  using Identity = std::tuple<dev_t, ino_t, std::string>;
+
   UniqueFd fd;
-  std::pair<dev_t, ino_t> identity;
+  Identity identity;
   uint64_t lookups = 0;
+
+  // Makes `st`, which is of this object, what the kernel is to see.
+  void Disguise(struct stat& st) const;
 };
 
 // Space as a small disk would have it: what makes a file longer, and names.
@@ -61,18 +69,22 @@ class FaultyLeg {
 
   // The O_PATH descriptor behind a node id. Node ids are addresses.
   int FdOf(fuse_ino_t id) const;
+  ErrnoOr<struct stat> StatOf(fuse_ino_t id) const;
+  // From now on files that are looked up get an inode number for each name.
+  void SplitNames() { split_names_ = true; }
   // Relative to the leg's root; "" is the root.
   std::string PathOf(fuse_ino_t id, const char* name) const;
   // One more lookup of the object called `name` in `parent`.
   ErrnoOr<fuse_entry_param> Enter(fuse_ino_t parent, const char* name);
-  ErrnoOr<fuse_entry_param> Enter(UniqueFd object);
+  ErrnoOr<fuse_entry_param> Enter(UniqueFd object, std::string path = "");
   void Forget(fuse_ino_t id, uint64_t lookups);
 
  private:
   const std::string source_;
   Node root_;
   mutable std::mutex mutex_;
-  std::map<std::pair<dev_t, ino_t>, Node*> nodes_;
+  std::map<Node::Identity, Node*> nodes_;
+  std::atomic<bool> split_names_ = false;
   Faults faults_;
   Unsynced unsynced_;
   Space space_;
