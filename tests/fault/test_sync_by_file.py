@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from support import syscalls
 from support.mirror import wait_until
 
 MIB = 1 << 20
@@ -89,7 +90,7 @@ def make_without_a_name(mirror, rng):
         assert error.errno == errno.EOPNOTSUPP, error
         pytest.skip("the library does not pass O_TMPFILE on")
     os.write(fd, rng.randbytes(MIB))
-    os.link(f"/proc/self/fd/{fd}", mirror.mnt / "named")
+    syscalls.link_fd(fd, mirror.mnt / "named")
     os.close(fd)
 
 
